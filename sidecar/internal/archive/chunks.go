@@ -1,0 +1,127 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// ChunkInfo is what the archive says about the content of a chunk.
+type ChunkInfo struct {
+	Chunk
+	SHA256 string
+}
+
+// PutChunk stores the WAL bytes raw of c and returns how many bytes were stored. Writing the same bytes again is
+// success, other bytes are ErrConflict.
+func (w *WAL) PutChunk(ctx context.Context, c Chunk, raw []byte) (int, error) {
+	if !c.valid(w.Size) || int64(len(raw)) != int64(c.To-c.From) {
+		return 0, fmt.Errorf("storing the chunk %s-%s of %s: %d bytes do not fit that range", c.From, c.To, c.Segment.Name(w.Size), len(raw))
+	}
+	key := chunkKey(c, w.Size)
+	sum := sha256.Sum256(raw)
+	hexSum := hex.EncodeToString(sum[:])
+	body := w.codec.compress(nil, raw)
+	err := w.bucket.Put(ctx, key, body, PutOptions{Meta: map[string]string{
+		metaLength: strconv.Itoa(len(raw)), metaSHA256: hexSum, metaEpoch: strconv.FormatUint(c.Epoch, 10),
+	}})
+	if !errors.Is(err, fs.ErrExist) {
+		return len(body), wrap("storing", key, err)
+	}
+	there, err := w.StatChunk(ctx, c)
+	if err != nil {
+		return 0, fmt.Errorf("comparing with the chunk that is there: %w", err)
+	}
+	if there.SHA256 != hexSum {
+		return 0, fmt.Errorf("storing %s: %w", key, ErrConflict)
+	}
+	return len(body), nil
+}
+
+// StatChunk reads the recorded hash of a chunk.
+func (w *WAL) StatChunk(ctx context.Context, c Chunk) (ChunkInfo, error) {
+	key := chunkKey(c, w.Size)
+	o, err := w.bucket.Stat(ctx, key)
+	if err != nil {
+		return ChunkInfo{}, wrap("asking for", key, err)
+	}
+	return ChunkInfo{Chunk: c, SHA256: o.Meta[metaSHA256]}, nil
+}
+
+// ReadChunk returns the raw WAL bytes of c, checked against length and hash.
+func (w *WAL) ReadChunk(ctx context.Context, c Chunk) ([]byte, error) {
+	key := chunkKey(c, w.Size)
+	body, o, err := w.bucket.Open(ctx, key, Range{})
+	if err != nil {
+		return nil, wrap("reading", key, err)
+	}
+	raw, err := w.codec.decompressing(key, body)
+	if err != nil {
+		return nil, err
+	}
+	want := int64(c.To - c.From)
+	buf := bytes.NewBuffer(make([]byte, 0, want+bytes.MinRead))
+	_, err = io.Copy(buf, io.LimitReader(raw, want+1))
+	if err = errors.Join(err, raw.Close()); err != nil {
+		return nil, wrap("reading", key, err)
+	}
+	sum := sha256.Sum256(buf.Bytes())
+	if int64(buf.Len()) != want || o.Meta[metaSHA256] != hex.EncodeToString(sum[:]) {
+		return nil, fmt.Errorf("reading %s: %w: %d bytes with sha256 %x…, recorded were %d with %.12s…", key, ErrCorrupt, buf.Len(), sum[:6], want, o.Meta[metaSHA256])
+	}
+	return buf.Bytes(), nil
+}
+
+// RemoveChunks deletes chunks whose segment is sealed. It is the only right to delete that a writer needs.
+func (w *WAL) RemoveChunks(ctx context.Context, chunks []Chunk) error {
+	keys := make([]string, len(chunks))
+	for i, c := range chunks {
+		keys[i] = chunkKey(c, w.Size)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	if err := w.bucket.Remove(ctx, keys...); err != nil {
+		return fmt.Errorf("deleting %d chunks of sealed segments below %s: %w", len(keys), tailDir, err)
+	}
+	return nil
+}
+
+// PutHistory stores the .history file of t, exactly as PostgreSQL wrote it.
+func (w *Archive) PutHistory(ctx context.Context, t wal.Timeline, content []byte) error {
+	key := walDir + wal.HistoryName(t) + Extension
+	err := w.bucket.Put(ctx, key, w.codec.compress(nil, content), PutOptions{})
+	if !errors.Is(err, fs.ErrExist) {
+		return wrap("storing", key, err)
+	}
+	there, err := w.RawHistory(ctx, key)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(there, content) {
+		return fmt.Errorf("storing %s: %w", key, ErrConflict)
+	}
+	return nil
+}
+
+// RawHistory reads a .history object, whatever its compression, as PostgreSQL wrote it.
+func (w *Archive) RawHistory(ctx context.Context, key string) ([]byte, error) {
+	body, _, err := w.bucket.Open(ctx, key, Range{})
+	if err != nil {
+		return nil, wrap("reading", key, err)
+	}
+	raw, err := w.codec.decompressing(key, body)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(raw, maxDocument))
+	return b, wrap("reading", key, errors.Join(err, raw.Close()))
+}

@@ -1,0 +1,193 @@
+package archive
+
+import (
+	"time"
+
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// Format is the number of the layout that this program writes into its documents. A reader refuses a higher one.
+const Format = 1
+
+// Cluster is outrider/cluster.json: whose history this root holds. Created once, never changed.
+type Cluster struct {
+	Format           int             `json:"format"`
+	SystemIdentifier uint64          `json:"system_identifier,string"`
+	SegmentSize      wal.SegmentSize `json:"wal_segment_size"`
+	CreatedAt        time.Time       `json:"created_at"`
+	CreatedBy        Identity        `json:"created_by"`
+}
+
+// Identity says who a writer is. Instance alone decides whether two identities are the same writer.
+type Identity struct {
+	Instance   string `json:"instance"` // unique for one pod (its uid) or one data directory on one boot of a machine
+	Pod        string `json:"pod,omitempty"`
+	Namespace  string `json:"namespace,omitempty"`
+	Node       string `json:"node,omitempty"`
+	Kubernetes string `json:"kubernetes_cluster,omitempty"` // uid of the cluster's kube-system namespace
+	Host       string `json:"host,omitempty"`
+	Version    string `json:"version,omitempty"`
+}
+
+// Epoch is outrider/epochs/<n>.json: the claim of one writer to be the only one. Created once, never changed.
+type Epoch struct {
+	Format    int       `json:"format"`
+	Number    uint64    `json:"epoch"`
+	Writer    Identity  `json:"writer"`
+	ClaimedAt time.Time `json:"claimed_at"`
+	// Timeline and Since say from where on the epoch owns an existing timeline. Both are zero in the claim of a
+	// restore, which will own what it promotes to: its TimelineClaim says so later.
+	Timeline wal.Timeline `json:"timeline,omitempty"`
+	Since    wal.LSN      `json:"since,omitempty"`
+	// TakeOver is the id of the other Kubernetes cluster whose epoch was continued on request.
+	TakeOver string `json:"take_over,omitempty"`
+}
+
+// TimelineClaim is outrider/timelines/<tli>.json: which epoch owns a timeline. Created once, before the timeline's
+// .history file, whose content cannot tell two racing restores apart.
+type TimelineClaim struct {
+	Format    int          `json:"format"`
+	Timeline  wal.Timeline `json:"timeline"`
+	Epoch     uint64       `json:"epoch"`
+	Parent    wal.Timeline `json:"parent,omitempty"` // 0 for the first timeline of a root
+	Switch    wal.LSN      `json:"switch"`           // where the parent was left; for a first timeline, where shipping began
+	ClaimedAt time.Time    `json:"claimed_at"`
+	// Target is the restore target that led here when it was not the latest position. A later restore with the same
+	// target finds it fulfilled and continues this timeline instead of undoing what was written since.
+	Target string `json:"restore_target,omitempty"`
+	// From is the other root that was restored from, if any.
+	From string `json:"restored_from,omitempty"`
+}
+
+// Receipt is outrider/receipts/<n>.json: how epoch n ended. It is replaced while the epoch's owner goes on.
+type Receipt struct {
+	Format int    `json:"format"`
+	Epoch  uint64 `json:"epoch"`
+	// Clean is the proof that nothing is missing: pg_control says shut down, and Durable is at or past CheckpointEnd.
+	Clean         bool         `json:"clean"`
+	Reason        string       `json:"reason"` // in words, why it is clean or not
+	Timeline      wal.Timeline `json:"timeline"`
+	Durable       wal.LSN      `json:"durable"`
+	Checkpoint    wal.LSN      `json:"checkpoint,omitempty"`     // start of the shutdown checkpoint record
+	CheckpointEnd wal.LSN      `json:"checkpoint_end,omitempty"` // end of that record
+	LocalEnd      wal.LSN      `json:"local_end,omitempty"`      // end of the valid WAL that was seen locally
+	State         string       `json:"control_state,omitempty"`
+	NoticeAt      *time.Time   `json:"notice_at,omitempty"`
+	PreparedAt    *time.Time   `json:"prepared_at,omitempty"`
+	FinishedAt    time.Time    `json:"finished_at"`
+	Writer        Identity     `json:"writer"`
+}
+
+// Heartbeat is outrider/heartbeats/<n>.json. It lets a restore wait politely for a live predecessor; no safety rests
+// on it. Its age is judged by the store's clock.
+type Heartbeat struct {
+	Format   int          `json:"format"`
+	Epoch    uint64       `json:"epoch"`
+	Timeline wal.Timeline `json:"timeline"`
+	Durable  wal.LSN      `json:"durable"`
+	// Interval is the longest time until the next one, in seconds.
+	Interval float64 `json:"interval_seconds"`
+}
+
+// Entry is one line of the flight recorder, outrider/journal/<n>/<time>-<event>.json. Created once.
+type Entry struct {
+	Time  time.Time      `json:"time"`
+	Epoch uint64         `json:"epoch"`
+	Event string         `json:"event"` // a constant such as "notice" or "snapshot_taken"
+	Attrs map[string]any `json:"attrs,omitempty"`
+}
+
+// Sentinel is WAL-G's <backup>_backup_stop_sentinel.json, version 2 of its format. LSNs and the system identifier are
+// numbers there. Keys that WAL-G does not know are ignored by it.
+type Sentinel struct {
+	LSN                   *uint64 `json:"LSN"`
+	FinishLSN             *uint64 `json:"FinishLSN"`
+	PgVersion             int     `json:"PgVersion"`
+	SystemIdentifier      *uint64 `json:"SystemIdentifier"`
+	UncompressedSize      int64   `json:"UncompressedSize"`
+	CompressedSize        int64   `json:"CompressedSize"`
+	DataCatalogSize       int64   `json:"DataCatalogSize,omitempty"`
+	FilesMetadataDisabled bool    `json:"FilesMetadataDisabled,omitempty"`
+	// Spec names the tablespaces; absent where there are none.
+	Spec *TablespaceSpec `json:"Spec,omitempty"`
+	// The next four are all set in a delta and all absent in a full snapshot.
+	DeltaLSN      *uint64 `json:"DeltaLSN,omitempty"`
+	DeltaFrom     *string `json:"DeltaFrom,omitempty"`
+	DeltaFullName *string `json:"DeltaFullName,omitempty"`
+	DeltaCount    *int    `json:"DeltaCount,omitempty"`
+
+	Version     int       `json:"Version"`
+	StartTime   time.Time `json:"StartTime"`
+	FinishTime  time.Time `json:"FinishTime"`
+	DateFmt     string    `json:"DateFmt"`
+	Hostname    string    `json:"Hostname"`
+	DataDir     string    `json:"DataDir"`
+	IsPermanent bool      `json:"IsPermanent"`
+}
+
+// Metadata is WAL-G's basebackups_005/<backup>/metadata.json, which several of its commands cannot do without.
+type Metadata struct {
+	StartTime        time.Time `json:"start_time"`
+	FinishTime       time.Time `json:"finish_time"`
+	DateFmt          string    `json:"date_fmt"`
+	Hostname         string    `json:"hostname"`
+	DataDir          string    `json:"data_dir"`
+	PgVersion        int       `json:"pg_version"`
+	StartLSN         uint64    `json:"start_lsn"`
+	FinishLSN        uint64    `json:"finish_lsn"`
+	IsPermanent      bool      `json:"is_permanent"`
+	SystemIdentifier *uint64   `json:"system_identifier"`
+	UncompressedSize int64     `json:"uncompressed_size"`
+	CompressedSize   int64     `json:"compressed_size"`
+}
+
+// DateFmt is the constant that WAL-G writes beside its times.
+const DateFmt = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+// Manifest is basebackups_005/<backup>/outrider.json: what a snapshot of ours consists of. It is written before the
+// sentinel, so a snapshot that exists has one, and a missing or short part is an error instead of a silent hole.
+type Manifest struct {
+	Format           int               `json:"format"`
+	Name             string            `json:"name"`
+	Epoch            uint64            `json:"epoch"`
+	Timeline         wal.Timeline      `json:"timeline"`
+	Start            wal.LSN           `json:"start"`
+	Stop             wal.LSN           `json:"stop"`
+	StartTime        time.Time         `json:"start_time"`
+	StopTime         time.Time         `json:"stop_time"`
+	SystemIdentifier uint64            `json:"system_identifier,string"`
+	SegmentSize      wal.SegmentSize   `json:"wal_segment_size"`
+	ServerVersion    int               `json:"server_version_num"`
+	CatalogVersion   uint32            `json:"catalog_version"`
+	Parts            []Part            `json:"parts"`
+	Files            int               `json:"files"`
+	RawSize          int64             `json:"raw_size"`
+	StoredSize       int64             `json:"stored_size"`
+	Checksums        ChecksumVerdict   `json:"page_checksums"`
+	Tablespaces      []Tablespace      `json:"tablespaces,omitempty"`
+	Extensions       map[string]string `json:"extensions,omitempty"` // "database/extension" to version
+	Preload          string            `json:"shared_preload_libraries,omitempty"`
+	Collations       map[string]string `json:"collation_versions,omitempty"` // database to version
+}
+
+// Part is one tar of a snapshot.
+type Part struct {
+	Name    string `json:"name"` // below tar_partitions/, with its extension
+	Size    int64  `json:"size"`
+	CRC64   uint64 `json:"crc64,string"` // CRC-64/XZ of the stored object
+	RawSize int64  `json:"raw_size"`     // of the tar stream
+	Files   int    `json:"files"`
+}
+
+// ChecksumVerdict is what reading all pages of a snapshot found.
+type ChecksumVerdict struct {
+	Enabled bool     `json:"enabled"`
+	Pages   int64    `json:"pages_verified,omitempty"`
+	Bad     []string `json:"bad_pages,omitempty"` // "path:block", at most 100
+}
+
+// Tablespace is a symbolic link below pg_tblspc.
+type Tablespace struct {
+	OID      uint32 `json:"oid"`
+	Location string `json:"location"`
+}

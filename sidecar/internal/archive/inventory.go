@@ -1,0 +1,176 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// Inventory is what the root holds of WAL, read in one pass. It is a value: nothing changes it afterwards.
+type Inventory struct {
+	Size      wal.SegmentSize
+	Epochs    []Epoch
+	Claims    map[wal.Timeline]TimelineClaim
+	Histories map[wal.Timeline]wal.History
+	// RawHistories holds the .history files as they are, to be laid down in a restore.
+	RawHistories map[wal.Timeline][]byte
+	// Sealed holds each segment of wal_005/. Valid is the segment size except for the padded ones that could matter:
+	// each timeline's last two are asked for (a padded segment is only ever the last, or about to be replaced).
+	Sealed map[wal.Segment]SegmentInfo
+	// Chunks holds the chunks of each segment in order of position, then epoch.
+	Chunks map[wal.Segment][]Chunk
+}
+
+// Inventory lists the WAL of the root together with the claims that say whose it is.
+func (w *WAL) Inventory(ctx context.Context) (*Inventory, error) {
+	inv := &Inventory{
+		Size: w.Size, Claims: map[wal.Timeline]TimelineClaim{}, Histories: map[wal.Timeline]wal.History{},
+		RawHistories: map[wal.Timeline][]byte{}, Sealed: map[wal.Segment]SegmentInfo{}, Chunks: map[wal.Segment][]Chunk{},
+	}
+	// Chunks first, segments second: a chunk that is sealed and deleted in between is then seen in one of the two.
+	if err := w.listChunks(ctx, inv); err != nil {
+		return nil, err
+	}
+	if err := w.listSegments(ctx, inv); err != nil {
+		return nil, err
+	}
+	var err error
+	if inv.Epochs, err = w.Epochs(ctx); err != nil {
+		return nil, err
+	}
+	claims, err := w.Timelines(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range claims {
+		inv.Claims[c.Timeline] = c
+	}
+	return inv, w.askForPadding(ctx, inv)
+}
+
+func (w *WAL) listChunks(ctx context.Context, inv *Inventory) error {
+	for o, err := range w.bucket.List(ctx, tailDir, "") {
+		if err != nil {
+			return fmt.Errorf("listing the chunks: %w", err)
+		}
+		if c, ok := parseChunkKey(o.Key, w.Size); ok {
+			inv.Chunks[c.Segment] = append(inv.Chunks[c.Segment], c)
+		}
+	}
+	for _, cs := range inv.Chunks {
+		slices.SortFunc(cs, compareChunks)
+	}
+	return nil
+}
+
+func compareChunks(x, y Chunk) int {
+	switch {
+	case x.From != y.From:
+		return compare(x.From, y.From)
+	case x.To != y.To:
+		return compare(x.To, y.To)
+	}
+	return compare(x.Epoch, y.Epoch)
+}
+
+func compare[T ~uint64](x, y T) int {
+	switch {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+func (w *WAL) listSegments(ctx context.Context, inv *Inventory) error {
+	for o, err := range w.bucket.List(ctx, walDir, "") {
+		if err != nil {
+			return fmt.Errorf("listing the segments: %w", err)
+		}
+		if t, ok := splitHistoryKey(o.Key); ok {
+			raw, err := w.RawHistory(ctx, o.Key)
+			if err != nil {
+				return err
+			}
+			h, err := wal.ParseHistory(t, string(raw))
+			if err != nil {
+				return fmt.Errorf("reading %s: %w: %w", o.Key, ErrCorrupt, err)
+			}
+			inv.Histories[t], inv.RawHistories[t] = h, raw
+			continue
+		}
+		name, _, ok := splitSegmentKey(o.Key)
+		if !ok {
+			continue
+		}
+		seg, err := wal.ParseSegment(name, w.Size)
+		if err != nil {
+			return fmt.Errorf("reading the name of %s with segments of %d bytes: %w", o.Key, w.Size, err)
+		}
+		inv.Sealed[seg] = SegmentInfo{Segment: seg, Key: o.Key, Stored: o.Size, Valid: int64(w.Size)}
+	}
+	return nil
+}
+
+func (w *WAL) askForPadding(ctx context.Context, inv *Inventory) error {
+	for seg := range inv.Sealed {
+		_, next := inv.Sealed[seg.Next()]
+		_, overNext := inv.Sealed[seg.Next().Next()]
+		if next && overNext {
+			continue
+		}
+		info, err := w.StatSegment(ctx, seg)
+		if errors.Is(err, fs.ErrNotExist) {
+			delete(inv.Sealed, seg) // expired since it was listed
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		inv.Sealed[seg] = info
+	}
+	return nil
+}
+
+// Timelines tells all timeline numbers that anything in the root speaks of, lowest first: numbers that a new
+// branch must not take.
+func (inv *Inventory) Timelines() []wal.Timeline {
+	seen := map[wal.Timeline]bool{}
+	for t := range inv.Claims {
+		seen[t] = true
+	}
+	for t := range inv.Histories {
+		seen[t] = true
+	}
+	for s := range inv.Sealed {
+		seen[s.Timeline] = true
+	}
+	for s := range inv.Chunks {
+		seen[s.Timeline] = true
+	}
+	all := make([]wal.Timeline, 0, len(seen))
+	for t := range seen {
+		all = append(all, t)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Segments lists the sealed segments in order of timeline and number.
+func (inv *Inventory) Segments() []wal.Segment {
+	all := make([]wal.Segment, 0, len(inv.Sealed))
+	for s := range inv.Sealed {
+		all = append(all, s)
+	}
+	sortSegments(all)
+	return all
+}
+
+// segmentName is for messages.
+func (inv *Inventory) segmentName(s wal.Segment) string { return strings.TrimSpace(s.Name(inv.Size)) }

@@ -1,0 +1,243 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// Object metadata of chunks and segments: what the content is, independent of its compression.
+const (
+	metaLength = "outrider-length" // raw bytes; for a padded segment those before the padding
+	metaSHA256 = "outrider-sha256" // of those bytes
+	metaEpoch  = "outrider-epoch"
+	metaPadded = "outrider-padded" // "true" on the zero-padded last segment of a clean stop
+)
+
+// WAL is the part of an Archive that depends on the segment size.
+type WAL struct {
+	*Archive
+	Size wal.SegmentSize
+}
+
+// WAL returns the view of the archive for segments of z bytes.
+func (a *Archive) WAL(z wal.SegmentSize) *WAL { return &WAL{Archive: a, Size: z} }
+
+// SegmentInfo is what the archive knows about a sealed segment.
+type SegmentInfo struct {
+	Segment wal.Segment
+	Key     string
+	Stored  int64 // bytes of the object
+	Known   bool  // whether length and hash below are known: WAL-G's objects have none
+	Valid   int64 // raw bytes from the start of the segment that are WAL; the rest is zero padding
+	SHA256  string
+	Epoch   uint64
+	Padded  bool
+}
+
+// End is the first position that the sealed object does not hold.
+func (s SegmentInfo) End(z wal.SegmentSize) wal.LSN { return s.Segment.Start(z) + wal.LSN(s.Valid) }
+
+func (w *WAL) segmentKey(s wal.Segment) string { return walDir + s.Name(w.Size) + Extension }
+
+// SealRequest is one segment to be written to wal_005/.
+type SealRequest struct {
+	Segment wal.Segment
+	Epoch   uint64
+	// Raw holds the segment from its first byte. It is read more than once.
+	Raw io.ReaderAt
+	// Valid is the number of bytes of Raw that are WAL: the segment size, or less at a clean stop, where the object is
+	// padded with zeros so that tools which know no chunks lose nothing.
+	Valid int64
+	// ReplacePadded allows replacing an object that is padded and whose valid bytes are a prefix of Raw. The caller has
+	// made sure that it owns the current epoch of this very timeline.
+	ReplacePadded bool
+}
+
+// Seal stores a segment. Equal content that is already there is success (what exists may be padded further: a longer
+// valid prefix of the same bytes is success too); other content is ErrConflict.
+func (w *WAL) Seal(ctx context.Context, r SealRequest) (SegmentInfo, error) {
+	if r.Valid <= 0 || r.Valid > int64(w.Size) {
+		return SegmentInfo{}, fmt.Errorf("sealing %s: %d valid bytes do not fit a segment of %d", r.Segment.Name(w.Size), r.Valid, w.Size)
+	}
+	sum, err := hashPrefix(r.Raw, r.Valid)
+	if err != nil {
+		return SegmentInfo{}, fmt.Errorf("reading segment %s to seal it: %w", r.Segment.Name(w.Size), err)
+	}
+	info, err := w.putSegment(ctx, r, sum, false)
+	if !errors.Is(err, fs.ErrExist) {
+		return info, err
+	}
+	there, err := w.StatSegment(ctx, r.Segment)
+	if err != nil {
+		return there, fmt.Errorf("comparing with the segment that is there: %w", err)
+	}
+	if !there.Known {
+		if there, err = w.measure(ctx, there); err != nil {
+			return there, err
+		}
+	}
+	if there.Valid == r.Valid && there.SHA256 == sum {
+		return there, nil
+	}
+	if there.Valid < r.Valid && there.Padded {
+		return w.replacePadded(ctx, r, there, sum)
+	}
+	return there, w.conflict(r, there)
+}
+
+func (w *WAL) replacePadded(ctx context.Context, r SealRequest, there SegmentInfo, sum string) (SegmentInfo, error) {
+	prefix, err := hashPrefix(r.Raw, there.Valid)
+	if err != nil {
+		return there, fmt.Errorf("reading segment %s to compare it: %w", r.Segment.Name(w.Size), err)
+	}
+	if prefix != there.SHA256 || !r.ReplacePadded {
+		return there, w.conflict(r, there)
+	}
+	return w.putSegment(ctx, r, sum, true)
+}
+
+func (w *WAL) conflict(r SealRequest, there SegmentInfo) error {
+	return fmt.Errorf("sealing %s for epoch %d: epoch %d has written it with %d valid bytes and sha256 %.12s…: %w",
+		there.Key, r.Epoch, there.Epoch, there.Valid, there.SHA256, ErrConflict)
+}
+
+func (w *WAL) putSegment(ctx context.Context, r SealRequest, sum string, replace bool) (SegmentInfo, error) {
+	info := SegmentInfo{
+		Segment: r.Segment, Key: w.segmentKey(r.Segment), Known: true, Valid: r.Valid, SHA256: sum, Epoch: r.Epoch,
+		Padded: r.Valid < int64(w.Size),
+	}
+	meta := map[string]string{metaLength: strconv.FormatInt(r.Valid, 10), metaSHA256: sum, metaEpoch: strconv.FormatUint(r.Epoch, 10)}
+	if info.Padded {
+		meta[metaPadded] = "true"
+	}
+	again := sha256.New()
+	raw := io.TeeReader(io.NewSectionReader(r.Raw, 0, r.Valid), again)
+	stream := w.codec.compressing(io.MultiReader(raw, io.LimitReader(zeros{}, int64(w.Size)-r.Valid)))
+	defer stream.Close()
+	guarded := &sealGuard{Reader: stream, check: func() error {
+		// What goes up must be what was hashed: a file that changed underneath would be sealed wrong for ever.
+		if hex.EncodeToString(again.Sum(nil)) != sum {
+			return fmt.Errorf("segment %s changed while it was being read", r.Segment.Name(w.Size))
+		}
+		return nil
+	}}
+	o, err := w.bucket.Upload(ctx, info.Key, guarded, PutOptions{Meta: meta, Replace: replace})
+	info.Stored = o.Size
+	return info, wrap("storing", info.Key, err)
+}
+
+// sealGuard withholds the end of a stream until what was read has been checked, so that an upload cannot complete.
+type sealGuard struct {
+	io.Reader
+	check func() error
+}
+
+func (g *sealGuard) Read(p []byte) (int, error) {
+	n, err := g.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		if cerr := g.check(); cerr != nil {
+			return n, cerr
+		}
+	}
+	return n, err
+}
+
+// StatSegment asks for a sealed segment, whatever wrote it; fs.ErrNotExist if there is none under any extension.
+func (w *WAL) StatSegment(ctx context.Context, s wal.Segment) (SegmentInfo, error) {
+	key := w.segmentKey(s)
+	o, err := w.bucket.Stat(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		for found, lerr := range w.bucket.List(ctx, walDir+s.Name(w.Size), "") {
+			if lerr != nil {
+				return SegmentInfo{}, wrap("looking for", key, lerr)
+			}
+			if _, _, ok := splitSegmentKey(found.Key); ok {
+				o, err = w.bucket.Stat(ctx, found.Key)
+				break
+			}
+		}
+	}
+	if err != nil {
+		return SegmentInfo{}, wrap("asking for", key, err)
+	}
+	return segmentInfo(s, o, w.Size)
+}
+
+func segmentInfo(s wal.Segment, o ObjectInfo, z wal.SegmentSize) (SegmentInfo, error) {
+	info := SegmentInfo{Segment: s, Key: o.Key, Stored: o.Size, Valid: int64(z)}
+	length, ok := o.Meta[metaLength]
+	if !ok {
+		return info, nil
+	}
+	n, err := strconv.ParseInt(length, 10, 64)
+	if err != nil || n <= 0 || n > int64(z) {
+		return info, fmt.Errorf("reading the metadata of %s: %w: length %q", o.Key, ErrCorrupt, length)
+	}
+	info.Known, info.Valid, info.SHA256, info.Padded = true, n, o.Meta[metaSHA256], o.Meta[metaPadded] == "true"
+	info.Epoch, _ = strconv.ParseUint(o.Meta[metaEpoch], 10, 64)
+	return info, nil
+}
+
+// measure reads a segment that carries no metadata to learn its hash.
+func (w *WAL) measure(ctx context.Context, s SegmentInfo) (SegmentInfo, error) {
+	r, info, err := w.OpenSegment(ctx, s.Segment)
+	if err != nil {
+		return info, err
+	}
+	defer r.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return info, wrap("reading", s.Key, err)
+	}
+	info.SHA256 = hex.EncodeToString(h.Sum(nil))
+	return info, nil
+}
+
+// OpenSegment reads a sealed segment as Size raw bytes. Fewer or more, or another hash than its metadata promises, is
+// ErrCorrupt at the end of the stream.
+func (w *WAL) OpenSegment(ctx context.Context, s wal.Segment) (io.ReadCloser, SegmentInfo, error) {
+	key := w.segmentKey(s)
+	body, o, err := w.bucket.Open(ctx, key, Range{})
+	if errors.Is(err, fs.ErrNotExist) {
+		found, serr := w.StatSegment(ctx, s)
+		if serr != nil {
+			return nil, found, serr
+		}
+		key = found.Key
+		body, o, err = w.bucket.Open(ctx, key, Range{})
+	}
+	if err != nil {
+		return nil, SegmentInfo{}, wrap("reading", key, err)
+	}
+	o.Key = key
+	info, err := segmentInfo(s, o, w.Size)
+	if err != nil {
+		return nil, info, errors.Join(err, body.Close())
+	}
+	raw, err := w.codec.decompressing(key, body)
+	if err != nil {
+		return nil, info, err
+	}
+	return newVerifiedReader(raw, key, int64(w.Size), info), info, nil
+}
+
+func hashPrefix(r io.ReaderAt, n int64) (string, error) {
+	h := sha256.New()
+	m, err := io.Copy(h, io.NewSectionReader(r, 0, n))
+	if err == nil && m != n {
+		err = io.ErrUnexpectedEOF
+	}
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
