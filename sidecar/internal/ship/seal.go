@@ -1,0 +1,183 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// sealer turns segments that went up in chunks into sealed ones, in order and off the path of durability, and then
+// deletes their chunks.
+type sealer struct {
+	ship *Shipper
+	wake chan struct{}
+
+	mu     sync.Mutex
+	next   wal.Segment          // the first segment that is not sealed
+	done   map[wal.Segment]bool // sealed ones after next
+	chunks map[wal.Segment][]archive.Chunk
+	// spent holds chunks of sealed segments; they are deleted in batches, because each deletion is a request.
+	spent []archive.Chunk
+}
+
+// spentBatch is how many chunks are let lie before they are deleted. They expire with their segment in any case.
+const spentBatch = 200
+
+func newSealer(s *Shipper) *sealer {
+	q := &sealer{ship: s, wake: make(chan struct{}, 1), next: s.cfg.SealFrom, chunks: map[wal.Segment][]archive.Chunk{}, done: map[wal.Segment]bool{}}
+	if q.next == (wal.Segment{}) {
+		q.next = s.cfg.Size.SegmentAt(s.cfg.Timeline, s.cfg.Durable)
+	}
+	for _, c := range s.cfg.Chunks {
+		if c.Segment.Timeline != s.cfg.Timeline {
+			continue
+		}
+		if c.Segment.Number < q.next.Number {
+			q.spent = append(q.spent, c)
+			continue
+		}
+		q.chunks[c.Segment] = append(q.chunks[c.Segment], c)
+	}
+	return q
+}
+
+// from is the start of the first segment that is not sealed.
+func (q *sealer) from() wal.LSN {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.next.Start(q.ship.cfg.Size)
+}
+
+// add remembers a chunk, and wakes the sealer if its segment is now complete.
+func (q *sealer) add(c archive.Chunk) {
+	q.mu.Lock()
+	q.chunks[c.Segment] = append(q.chunks[c.Segment], c)
+	q.mu.Unlock()
+	if c.To == c.Segment.End(q.ship.cfg.Size) {
+		q.poke()
+	}
+}
+
+// skip notes that seg is sealed: its chunks are spent.
+func (q *sealer) skip(seg wal.Segment) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.done[seg] = true
+	for q.done[q.next] {
+		delete(q.done, q.next)
+		q.next = q.next.Next()
+	}
+	q.spent = append(q.spent, q.chunks[seg]...)
+	delete(q.chunks, seg)
+}
+
+func (q *sealer) poke() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *sealer) run(ctx context.Context) error {
+	for {
+		if err := q.work(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-q.wake:
+		}
+	}
+}
+
+// work seals all complete segments and deletes what is spent.
+func (q *sealer) work(ctx context.Context) error {
+	for {
+		q.mu.Lock()
+		seg := q.next
+		q.mu.Unlock()
+		if seg.End(q.ship.cfg.Size) > q.ship.durable.get() {
+			break
+		}
+		err := q.ship.sealOne(ctx, seg, int64(q.ship.cfg.Size))
+		if errors.Is(err, ErrGap) {
+			// Its bytes are durable as chunks, so nothing is lost; only stock tools will miss the segment.
+			q.ship.cfg.Log.Warn("a segment cannot be sealed any more, its chunks stay", "segment", seg.Name(q.ship.cfg.Size), "error", err)
+			q.mu.Lock()
+			delete(q.chunks, seg)
+			q.mu.Unlock()
+		} else if err != nil {
+			return err
+		}
+		q.skip(seg)
+	}
+	return q.sweep(ctx, spentBatch)
+}
+
+// sweep deletes the chunks of sealed segments once there are at least atLeast of them.
+func (q *sealer) sweep(ctx context.Context, atLeast int) error {
+	q.mu.Lock()
+	spent := q.spent
+	if len(spent) < atLeast || len(spent) == 0 {
+		q.mu.Unlock()
+		return nil
+	}
+	q.spent = nil
+	q.mu.Unlock()
+	if err := q.ship.cfg.Store.RemoveChunks(ctx, spent); err != nil {
+		q.ship.cfg.Log.Warn("chunks of sealed segments stay for now", "chunks", len(spent), "error", err)
+		q.mu.Lock()
+		q.spent = append(q.spent, spent...)
+		q.mu.Unlock()
+	}
+	return nil
+}
+
+// Sweep deletes the chunks of sealed segments that were let lie. It is called at a quiet moment and at a stop.
+func (s *Shipper) Sweep(ctx context.Context) error { return s.seal.sweep(ctx, 1) }
+
+// sealOne stores seg with its first valid bytes, until it is stored or cannot be.
+func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64) error {
+	f, err := s.open(seg)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := archive.SealRequest{Segment: seg, Epoch: s.cfg.Epoch, Raw: f, Valid: valid}
+	err = s.retry(ctx, "sealing a segment", func(ctx context.Context) error {
+		info, err := s.cfg.Store.Seal(ctx, r)
+		if gone := f.StillNamed(); err != nil && gone != nil {
+			return fmt.Errorf("reading segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, gone)
+		}
+		if errors.Is(err, archive.ErrConflict) && info.Padded && info.Valid < valid && !r.ReplacePadded {
+			// Our predecessor on this timeline stopped cleanly here. Replacing its object is ours alone to do.
+			if oerr := s.cfg.Owner(ctx); oerr != nil {
+				return oerr
+			}
+			r.ReplacePadded = true
+			info, err = s.cfg.Store.Seal(ctx, r)
+		}
+		if err == nil {
+			s.cfg.Metrics.stored.WithLabelValues("segment").Add(float64(info.Stored))
+		}
+		return err
+	})
+	if err == nil {
+		s.cfg.Metrics.sealed.Inc()
+	}
+	return err
+}
+
+func (s *Shipper) open(seg wal.Segment) (Segment, error) {
+	f, err := s.cfg.Open(seg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("opening segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, err)
+	}
+	return f, err
+}

@@ -1,0 +1,271 @@
+// Package ship moves the WAL that was flushed into the archive and knows up to where it is durable there.
+//
+// A Shipper works on one timeline. What is flushed goes up at once: as chunks where a segment is still growing, as a
+// sealed segment where a whole one is new. A segment that went up in chunks is sealed in the background, so that
+// sealing never delays durability. The durable position only ever moves over a contiguous prefix that the store has
+// acknowledged.
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// ErrGap says that WAL which is not in the archive yet is no longer there locally. Shipping cannot go on from here:
+// a new snapshot is needed.
+var ErrGap = errors.New("WAL that was never shipped is gone from pg_wal")
+
+// Source tells up to where WAL is final. Next blocks until that is beyond after, or on another timeline.
+type Source interface {
+	Next(ctx context.Context, after wal.Position) (wal.Position, error)
+}
+
+// Segment is one local WAL file, opened for reading. StillNamed tells, after reading, whether the file was recycled
+// meanwhile.
+type Segment interface {
+	io.ReaderAt
+	StillNamed() error
+	Close() error
+}
+
+// Store is the part of the archive that is written to.
+type Store interface {
+	PutChunk(ctx context.Context, c archive.Chunk, raw []byte) (stored int, err error)
+	Seal(ctx context.Context, r archive.SealRequest) (archive.SegmentInfo, error)
+	RemoveChunks(ctx context.Context, chunks []archive.Chunk) error
+}
+
+// Config is what a Shipper needs. Size, Epoch, Timeline, Durable, Store and Open are required.
+type Config struct {
+	Size     wal.SegmentSize
+	Epoch    uint64
+	Timeline wal.Timeline
+	// Durable is where the archive ends: the first position of the timeline that is not in it.
+	Durable wal.LSN
+	// SealFrom is the first segment that is not sealed yet, at or before Durable's.
+	SealFrom wal.Segment
+	// Chunks are those that lie in the archive for segments not yet sealed; they go when their segment is sealed.
+	Chunks []archive.Chunk
+	Store  Store
+	Open   func(wal.Segment) (Segment, error)
+	// Owner is asked before anything in place is replaced: an error says that the epoch is not ours (any more).
+	Owner func(context.Context) error
+	Log   *slog.Logger
+	// Metrics outlives a Shipper: one set serves all timelines.
+	Metrics *Metrics
+}
+
+// Shipper ships one timeline. Run may be called again after it returned; it is not to be called twice at once. All
+// other methods are safe for concurrent use.
+type Shipper struct {
+	cfg     Config
+	durable *watermark
+	seal    *sealer
+	buf     []byte
+
+	mu      sync.Mutex
+	trouble error
+	since   time.Time
+}
+
+// maxChunk bounds the raw bytes of one chunk, and so the memory of a Shipper, whatever the segment size.
+const maxChunk = 4 << 20
+
+// New makes a Shipper.
+func New(cfg Config) *Shipper {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
+	s := &Shipper{cfg: cfg, durable: newWatermark(cfg.Durable)}
+	s.seal = newSealer(s)
+	s.cfg.Metrics.durable.Set(float64(cfg.Durable))
+	return s
+}
+
+// Durable is the end of the contiguous prefix of the timeline that the store has acknowledged.
+func (s *Shipper) Durable() wal.Position {
+	return wal.Position{Timeline: s.cfg.Timeline, LSN: s.durable.get()}
+}
+
+// Keep is the oldest local WAL that is still needed: a slot may be moved up to here, and no further.
+func (s *Shipper) Keep() wal.LSN { return min(s.durable.get(), s.seal.from()) }
+
+// WaitDurable blocks until everything before p is durable. A position on another timeline is an error.
+func (s *Shipper) WaitDurable(ctx context.Context, p wal.Position) error {
+	if p.Timeline != s.cfg.Timeline {
+		return fmt.Errorf("waiting for %s while timeline %d is being shipped", p, s.cfg.Timeline)
+	}
+	if err := s.durable.wait(ctx, p.LSN); err != nil {
+		at := s.durable.get()
+		if t, _ := s.Trouble(); t != nil {
+			return fmt.Errorf("waiting until %s is durable, it is up to %s: %w (last trouble: %w)", p.LSN, at, err, t)
+		}
+		return fmt.Errorf("waiting until %s is durable, it is up to %s: %w", p.LSN, at, err)
+	}
+	return nil
+}
+
+// Trouble is what keeps the archive from accepting WAL right now, and since when; nil if nothing does.
+func (s *Shipper) Trouble() (error, time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble, s.since
+}
+
+// Run ships what src says until ctx ends or something happens that retrying cannot heal: src's own error, ErrGap,
+// archive.ErrConflict, an error of Owner, or a position on another timeline (which is returned as nil: the timeline is
+// over). The store's being away is retried for ever.
+func (s *Shipper) Run(ctx context.Context, src Source) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	sealed := make(chan struct{})
+	go func() {
+		defer close(sealed)
+		if err := s.seal.run(ctx); err != nil && ctx.Err() == nil {
+			cancel(err)
+		}
+	}()
+	err := s.follow(ctx, src)
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	cancel(nil)
+	<-sealed
+	return err
+}
+
+func (s *Shipper) follow(ctx context.Context, src Source) error {
+	for {
+		to, err := src.Next(ctx, s.Durable())
+		if err != nil {
+			return err
+		}
+		if to.Timeline != s.cfg.Timeline {
+			return nil
+		}
+		if err := s.ShipTo(ctx, to.LSN); err != nil {
+			return err
+		}
+	}
+}
+
+// ShipTo makes everything before to durable. It is what Run does with each position, and what a stop calls once
+// more when the server is gone; not to be called while Run runs.
+func (s *Shipper) ShipTo(ctx context.Context, to wal.LSN) error {
+	for at := s.durable.get(); at < to; at = s.durable.get() {
+		seg := s.cfg.Size.SegmentAt(s.cfg.Timeline, at)
+		if at == seg.Start(s.cfg.Size) && seg.End(s.cfg.Size) <= to && s.cfg.Size <= maxWhole {
+			if err := s.whole(ctx, seg, to); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.chunk(ctx, seg, at, min(to, seg.End(s.cfg.Size), at+maxChunk)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxWhole is the largest segment that goes up whole without chunks; larger ones would make commits wait too long.
+const maxWhole = 64 << 20
+
+// chunk makes [from, to) of seg durable as one chunk.
+func (s *Shipper) chunk(ctx context.Context, seg wal.Segment, from, to wal.LSN) error {
+	started := time.Now()
+	raw, err := s.read(seg, from, to)
+	if err != nil {
+		return err
+	}
+	c := archive.Chunk{Segment: seg, Epoch: s.cfg.Epoch, From: from, To: to}
+	err = s.retry(ctx, "shipping a chunk", func(ctx context.Context) error {
+		stored, err := s.cfg.Store.PutChunk(ctx, c, raw)
+		if err == nil {
+			s.cfg.Metrics.stored.WithLabelValues("chunk").Add(float64(stored))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.cfg.Metrics.observe("chunk", len(raw), time.Since(started))
+	s.seal.add(c)
+	s.publish(to)
+	return nil
+}
+
+// whole seals seg and the whole segments after it that lie before to, two at a time, publishing in order.
+func (s *Shipper) whole(ctx context.Context, seg wal.Segment, to wal.LSN) error {
+	first := s.sealAsync(ctx, seg)
+	for {
+		next := seg.Next()
+		var second <-chan error
+		if next.End(s.cfg.Size) <= to {
+			second = s.sealAsync(ctx, next)
+		}
+		if err := <-first; err != nil {
+			if second != nil {
+				<-second
+			}
+			return err
+		}
+		s.seal.skip(seg)
+		s.publish(seg.End(s.cfg.Size))
+		if second == nil {
+			return nil
+		}
+		seg, first = next, second
+	}
+}
+
+func (s *Shipper) sealAsync(ctx context.Context, seg wal.Segment) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- s.sealOne(ctx, seg, int64(s.cfg.Size)) }()
+	return done
+}
+
+// SealPadded stores the segment that holds the durable end, zero-padded, so that stock tools lose nothing after a
+// clean stop. The chunks stay: they are what a successor on this timeline continues.
+func (s *Shipper) SealPadded(ctx context.Context) error {
+	at := s.durable.get()
+	valid := s.cfg.Size.Offset(at)
+	if valid == 0 {
+		return nil
+	}
+	return s.sealOne(ctx, s.cfg.Size.SegmentAt(s.cfg.Timeline, at), valid)
+}
+
+func (s *Shipper) publish(to wal.LSN) {
+	s.durable.set(to)
+	s.cfg.Metrics.durable.Set(float64(to))
+	s.cfg.Metrics.lastSuccess.SetToCurrentTime()
+}
+
+// read returns the bytes [from, to) of seg, valid until the next call.
+func (s *Shipper) read(seg wal.Segment, from, to wal.LSN) ([]byte, error) {
+	f, err := s.open(seg)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	n := int(to - from)
+	if cap(s.buf) < n {
+		s.buf = make([]byte, max(n, 256<<10))
+	}
+	raw := s.buf[:n]
+	if _, err := f.ReadAt(raw, s.cfg.Size.Offset(from)); err != nil {
+		return nil, fmt.Errorf("reading %s-%s of segment %s: %w", from, to, seg.Name(s.cfg.Size), err)
+	}
+	if err := f.StillNamed(); err != nil {
+		return nil, fmt.Errorf("reading segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, err)
+	}
+	return raw, nil
+}
