@@ -1,0 +1,134 @@
+// Package drain holds the two stop sequences, each a list of plain steps with a budget and an outcome.
+//
+// Prepare runs while Postgres lives, on a termination notice or a preStop hook, and may be asked for several times: it
+// ends no session and stops nothing. Finish runs when the sidecar itself is told to go, which on six ordinary
+// occasions happens while Postgres still lives: it believes only the files.
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// MaxPrepare bounds Prepare whatever the grace period: a hook that hangs eats the time Postgres needs to stop.
+const MaxPrepare = 20 * time.Second
+
+// Budget is how long Prepare may take out of a grace period.
+func Budget(grace time.Duration) time.Duration { return min(grace/4, MaxPrepare) }
+
+// Server is the running Postgres.
+type Server interface {
+	Checkpoint(ctx context.Context) error
+	Flushed(ctx context.Context) (wal.Position, error)
+}
+
+// Shipping is what is being shipped right now.
+type Shipping interface {
+	WaitDurable(ctx context.Context, p wal.Position) error
+	Durable() wal.Position
+}
+
+// Outcome is what Prepare achieved.
+type Outcome struct {
+	Reason       string        `json:"reason"`
+	Started      time.Time     `json:"started"`
+	Took         time.Duration `json:"-"`
+	TookSeconds  float64       `json:"took_seconds"`
+	Checkpointed bool          `json:"checkpointed"`
+	Wanted       wal.Position  `json:"wanted"`
+	Durable      wal.Position  `json:"durable"`
+	Err          error         `json:"-"`
+}
+
+// Complete tells whether everything that was flushed when the sequence ran is durable.
+func (o Outcome) Complete() bool {
+	return o.Err == nil && o.Wanted.LSN > 0 && o.Durable.Timeline == o.Wanted.Timeline && o.Durable.LSN >= o.Wanted.LSN
+}
+
+// Preparer runs Prepare, one at a time. Now returns the server and what is being shipped, or an error that says why
+// there is nothing to prepare.
+type Preparer struct {
+	Now func() (Server, Shipping, error)
+	Log *slog.Logger
+
+	flight singleflight.Group
+	mu     sync.Mutex
+	last   Outcome
+}
+
+// Last is the outcome of the last Prepare; zero if there was none.
+func (p *Preparer) Last() Outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+// Prepare checkpoints and waits until what is flushed then is durable. It always answers within budget. Callers that
+// come while it runs share its outcome. A budget below a second is spent on shipping alone.
+func (p *Preparer) Prepare(ctx context.Context, reason string, budget time.Duration) Outcome {
+	done := p.flight.DoChan("prepare", func() (any, error) {
+		// The first caller's going away must not end what others wait for.
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), budget, errors.New("the time for preparing is over"))
+		defer cancel()
+		o := p.once(ctx, reason, budget)
+		p.mu.Lock()
+		p.last = o
+		p.mu.Unlock()
+		return o, nil
+	})
+	select {
+	case r := <-done:
+		return r.Val.(Outcome)
+	case <-ctx.Done():
+		return Outcome{Reason: reason, Started: time.Now(), Err: context.Cause(ctx)}
+	}
+}
+
+// checkpointShare is the part of the budget that a checkpoint may take; the rest belongs to shipping.
+const checkpointShare = 0.7
+
+func (p *Preparer) once(ctx context.Context, reason string, budget time.Duration) Outcome {
+	o := Outcome{Reason: reason, Started: time.Now()}
+	defer func() { o.Took = time.Since(o.Started) }()
+	server, ship, err := p.Now()
+	if err != nil {
+		o.Err = err
+		return p.said(o)
+	}
+	if budget >= time.Second && server != nil {
+		cctx, cancel := context.WithTimeout(ctx, time.Duration(float64(budget)*checkpointShare))
+		err := server.Checkpoint(cctx)
+		cancel()
+		o.Checkpointed = err == nil
+		if err != nil {
+			p.Log.Warn("no checkpoint before the stop, shipping goes on", "reason", reason, "error", err)
+		}
+	}
+	if o.Wanted, err = server.Flushed(ctx); err != nil {
+		o.Err = fmt.Errorf("asking how far WAL is flushed: %w", err)
+		return p.said(o)
+	}
+	o.Err = ship.WaitDurable(ctx, o.Wanted)
+	o.Durable = ship.Durable()
+	return p.said(o)
+}
+
+func (p *Preparer) said(o Outcome) Outcome {
+	o.Took = time.Since(o.Started)
+	o.TookSeconds = o.Took.Seconds()
+	level := slog.LevelInfo
+	if o.Err != nil {
+		level = slog.LevelWarn
+	}
+	p.Log.Log(context.Background(), level, "prepared for a stop", "reason", o.Reason, "complete", o.Complete(),
+		"checkpointed", o.Checkpointed, "wanted", o.Wanted.String(), "durable", o.Durable.String(), "seconds", o.TookSeconds, "error", o.Err)
+	return o
+}
