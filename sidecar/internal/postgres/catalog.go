@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Catalog is what a restored database needs to find on its new machine.
+type Catalog struct {
+	Extensions map[string]string // "database/extension" to its version
+	Collations map[string]string // database to the version of its default collation, where it has one
+}
+
+// Catalog looks into all databases that allow connections, one after the other with short sessions. It returns what it
+// found together with an error about what it could not look into.
+func (c *Conn) Catalog(ctx context.Context) (Catalog, error) {
+	cat := Catalog{Extensions: map[string]string{}, Collations: map[string]string{}}
+	var names []string
+	err := c.do(ctx, "listing the databases", func(ctx context.Context, pg *pgx.Conn) error {
+		rows, err := pg.Query(ctx, "SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY 1")
+		if err != nil {
+			return err
+		}
+		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return cat, err
+	}
+	var errs []error
+	for _, name := range names {
+		if err := c.lookInto(ctx, name, cat); err != nil {
+			errs = append(errs, fmt.Errorf("looking for extensions and collations in database %s: %w", name, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return cat, errors.Join(errs...)
+}
+
+// Up to 14 a database does not record the version of its collation; that of a collation with the same locale is it.
+const collationQuery = `
+SELECT coalesce(CASE WHEN current_setting('server_version_num')::int >= 150000
+                     THEN pg_database_collation_actual_version(d.oid) END, '')
+  FROM pg_database d WHERE datname = current_database()`
+
+const collationQuery14 = `
+SELECT coalesce((SELECT pg_collation_actual_version(c.oid) FROM pg_collation c
+                  WHERE c.collprovider = 'c' AND c.collcollate = d.datcollate
+                    AND c.collencoding IN (-1, d.encoding) LIMIT 1), '')
+  FROM pg_database d WHERE datname = current_database()`
+
+func (c *Conn) lookInto(ctx context.Context, db string, cat Catalog) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.timeout())
+	defer cancel()
+	pg, err := c.cfg.open(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer closeSession(pg)
+	rows, err := pg.Query(ctx, "SELECT extname::text, extversion FROM pg_extension")
+	if err != nil {
+		return err
+	}
+	var name, version string
+	_, err = pgx.ForEachRow(rows, []any{&name, &version}, func() error {
+		cat.Extensions[db+"/"+name] = version
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	query := collationQuery
+	if f, err := backupFunctionsOf(ctx, pg); err != nil {
+		return err
+	} else if f.major < 15 {
+		query = collationQuery14
+	}
+	if err := pg.QueryRow(ctx, query).Scan(&version); err != nil {
+		return err
+	}
+	if version != "" {
+		cat.Collations[db] = version
+	}
+	return nil
+}
