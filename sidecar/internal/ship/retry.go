@@ -50,9 +50,6 @@ func (s *Shipper) retry(ctx context.Context, doing string, do func(context.Conte
 	}
 }
 
-// ErrNotOwner is what Config.Owner wraps when another writer has taken over.
-var ErrNotOwner = errors.New("another writer owns this archive now")
-
 func (s *Shipper) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

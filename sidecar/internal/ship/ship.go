@@ -23,6 +23,13 @@ import (
 // a new snapshot is needed.
 var ErrGap = errors.New("WAL that was never shipped is gone from pg_wal")
 
+// ErrNotOwner is what Config.Owner wraps when another writer has taken over.
+var ErrNotOwner = errors.New("another writer owns this archive now")
+
+// ErrStale says that the server's data is older than the archive, or of a branch that was left: shipping it would
+// mix two histories.
+var ErrStale = errors.New("this disk is older than its archive")
+
 // Source tells up to where WAL is final. Next blocks until that is beyond after, or on another timeline.
 type Source interface {
 	Next(ctx context.Context, after wal.Position) (wal.Position, error)
