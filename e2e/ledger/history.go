@@ -26,6 +26,15 @@ type row struct {
 	ack        Instant // COMMIT or COMMIT PREPARED acknowledged
 }
 
+// begun is a moment that is certainly before the server wrote what makes the row visible. Of several attempts to commit
+// a prepared one it cannot be known which had the effect; only its PREPARE is sure then.
+func (r *row) begun() Instant {
+	if r.commit.IsZero() || r.commit != r.attempt {
+		return r.intent
+	}
+	return r.commit
+}
+
 // history is a journal, read.
 type history struct {
 	ledger string

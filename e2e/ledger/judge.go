@@ -81,14 +81,10 @@ func (j *judge) checkStored() {
 		if s.connection != r.connection || s.digest != sha256.Sum256(payload(id, r.size)) {
 			j.result.Damaged++
 		}
-		begun := r.intent
-		if r.kind == rowPrepared {
-			begun = r.commit
-			if r.commit.IsZero() {
-				j.result.Unasked++
-				begun = r.intent
-			}
+		if r.kind == rowPrepared && r.commit.IsZero() {
+			j.result.Unasked++
 		}
+		begun := r.begun()
 		j.begun[begun.Boot] = append(j.begun[begun.Boot], begun.Monotonic)
 	}
 	j.result.IndexDifference = j.found.indexRows - total

@@ -168,6 +168,22 @@ func TestJudgePrepared(t *testing.T) {
 	}
 }
 
+// A COMMIT PREPARED that was tried before a crash and again after it proves nothing about the order before the crash.
+func TestARepeatedCommitOfAPreparedRowIsNoHole(t *testing.T) {
+	s := newScene()
+	s.wrote(1, rowAsync)
+	s.lose(1)
+	r := s.wrote(2, rowPrepared)
+	r.intent, r.prepared, r.commit, r.attempt = second(1), second(1.5), second(3.5), second(9)
+	if got := s.judge(Options{Kill: second(4)}); got.Holes != 0 || got.Async.Lost != 1 {
+		t.Errorf("%d holes, %d lost", got.Holes, got.Async.Lost)
+	}
+	r.attempt = r.commit
+	if got := s.judge(Options{Kill: second(4)}); got.Holes != 1 {
+		t.Errorf("tried once before the crash: %d holes, want 1", got.Holes)
+	}
+}
+
 func TestWithoutAKillEveryLossCounts(t *testing.T) {
 	s := newScene()
 	s.wrote(1, rowSync)
