@@ -74,6 +74,12 @@ func ParseSegment(name string, z SegmentSize) (Segment, error) {
 	tli, _ := strconv.ParseUint(name[:8], 16, 32)
 	hi, _ := strconv.ParseUint(name[8:16], 16, 32)
 	lo, _ := strconv.ParseUint(name[16:], 16, 32)
+	if tli == 0 {
+		return Segment{}, fmt.Errorf("%q is not the name of a WAL segment: there is no timeline 0", name)
+	}
+	if !z.Valid() {
+		return Segment{}, fmt.Errorf("a WAL segment cannot have %d bytes", z)
+	}
 	per := uint64(1<<32) / uint64(z)
 	if lo >= per {
 		return Segment{}, fmt.Errorf("%q is not a WAL segment of %d bytes: the last part must be below %X", name, z, per)
