@@ -190,15 +190,15 @@ func (s *Server) kill(p *process) {
 }
 
 func (s *Server) process() *process {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.proc
+	s.life.mu.Lock()
+	defer s.life.mu.Unlock()
+	return s.life.proc
 }
 
 func (s *Server) setProcess(p *process) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.proc = p
+	s.life.mu.Lock()
+	defer s.life.mu.Unlock()
+	s.life.proc = p
 }
 
 // kin is a process of a server, told from a later one with the same id by its start time.

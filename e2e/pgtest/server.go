@@ -60,8 +60,20 @@ type Server struct {
 	bin     string
 	logPath string
 
+	life *life
+}
+
+// life is what all views of one server share.
+type life struct {
 	mu   sync.Mutex
 	proc *process // nil while stopped
+}
+
+// For is the same server for a subtest, which then is the one that fails.
+func (s *Server) For(t testing.TB) *Server {
+	view := *s
+	view.t = t
+	return &view
 }
 
 // Start makes a new database cluster (locale C, superuser "postgres", trust) and starts a server on it.
@@ -117,7 +129,7 @@ func newServer(t testing.TB, opt Options) *Server {
 	}
 	s := &Server{
 		Major: opt.Major, DataDir: opt.Dir, SocketDir: filepath.Join(base, "s"), Port: port,
-		t: t, opt: opt, bin: bin, logPath: filepath.Join(base, "log"),
+		t: t, opt: opt, bin: bin, logPath: filepath.Join(base, "log"), life: &life{},
 	}
 	t.Cleanup(func() { s.cleanup(base) })
 	if s.DataDir == "" {
