@@ -6,13 +6,19 @@ package devtest
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"outrider.dev/e2e/devcloud/control"
 	"outrider.dev/e2e/devcloud/keys"
+	"outrider.dev/e2e/devcloud/metadata"
 	"outrider.dev/e2e/devcloud/oss"
+	"outrider.dev/e2e/devcloud/sts"
 )
 
 // Cloud is a running stand-in. It ends with the test.
@@ -22,15 +28,19 @@ type Cloud struct {
 	AccessKeySecret string
 	Region          string
 	Bucket          string // exists, empty, unversioned
+	MetadataURL     string // http://127.0.0.1:port, in place of http://100.100.100.200; also has /control/ and /sts/
 
-	OSS  *oss.Server // faults, counters, buckets
-	Keys *keys.Store // further access keys and their rights
+	OSS      *oss.Server      // faults, counters, buckets
+	Metadata *metadata.Server // the instance, termination notices, faults
+	STS      *sts.Server      // temporary keys for service accounts
+	Keys     *keys.Store      // further access keys and their rights
 
 	t      testing.TB
 	config oss.Config
 	addr   string
 	front  *http.Server
 	served chan struct{}
+	side   atomic.Pointer[control.Handler]
 }
 
 // Start starts a stand-in on 127.0.0.1 with a directory of its own, without fsync. The functions change its
@@ -53,9 +63,28 @@ func Start(t testing.TB, change ...func(*oss.Config)) *Cloud {
 		f(&c.config)
 	}
 	c.Region = c.config.Region
+	c.Metadata, err = metadata.New(metadata.Config{Settings: metadata.Settings{Region: c.Region}, Keys: store, Now: c.config.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.STS = &sts.Server{Keys: store, Now: c.config.Now}
 	c.Up()
 	t.Cleanup(c.Down)
+	side := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.side.Load().ServeHTTP(w, r) }))
+	t.Cleanup(side.Close)
+	c.MetadataURL = side.URL
 	return c
+}
+
+// StartSTS serves STS over https, as the official client insists on. endpoint is host:port for
+// ALIBABA_CLOUD_STS_ENDPOINT; the client has to trust roots.
+func (c *Cloud) StartSTS() (endpoint string, roots *x509.CertPool) {
+	c.t.Helper()
+	server := httptest.NewTLSServer(c.STS)
+	c.t.Cleanup(server.Close)
+	roots = x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	return server.Listener.Addr().String(), roots
 }
 
 // Up starts OSS again after Down, at the same address and with the same content. Faults and counters start anew.
@@ -74,6 +103,11 @@ func (c *Cloud) Up() {
 	}
 	c.OSS, c.addr = server, listener.Addr().String()
 	c.Endpoint = "http://" + c.addr
+	now := c.config.Now
+	if now == nil {
+		now = time.Now
+	}
+	c.side.Store(&control.Handler{OSS: server, Metadata: c.Metadata, STS: c.STS, Keys: c.Keys, Now: now})
 	c.front, c.served = &http.Server{Handler: server, ReadHeaderTimeout: time.Minute}, make(chan struct{})
 	go func() {
 		defer close(c.served)

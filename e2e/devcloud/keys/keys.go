@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,23 +69,38 @@ type fileFormat struct {
 }
 
 // Put adds or replaces a key.
-func (s *Store) Put(k Key) error {
-	if k.ID == "" || k.Secret == "" {
-		return errors.New("an access key needs an id and a secret")
+func (s *Store) Put(k Key) error { return s.Change([]Key{k}, nil, nil) }
+
+// Revoke removes a key: from now on it is unknown. That it was not there is an error.
+func (s *Store) Revoke(id string) error { return s.Change(nil, []string{id}, nil) }
+
+// SetRole says what temporary keys of a role may do, those in use included; without rules that is everything.
+func (s *Store) SetRole(role string, rules ...Rule) error {
+	return s.Change(nil, nil, map[string][]Rule{role: rules})
+}
+
+// Change adds and revokes keys and sets the rights of roles, all or nothing.
+func (s *Store) Change(add []Key, revoke []string, roles map[string][]Rule) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range add {
+		if k.ID == "" || k.Secret == "" {
+			return fmt.Errorf("access key %q: an id and a secret are required", k.ID)
+		}
 	}
-	return s.change(func() { s.keys[k.ID] = k })
-}
-
-// Revoke removes a key: from now on it is unknown. It tells whether it was there.
-func (s *Store) Revoke(id string) (bool, error) {
-	var was bool
-	err := s.change(func() { _, was = s.keys[id]; delete(s.keys, id) })
-	return was, err
-}
-
-// SetRole says what temporary keys of a role may do, those in use included.
-func (s *Store) SetRole(role string, rules []Rule) error {
-	return s.change(func() { s.roles[role] = rules })
+	for _, id := range revoke {
+		if _, ok := s.keys[id]; !ok {
+			return fmt.Errorf("access key %q: there is none to revoke", id)
+		}
+	}
+	for _, k := range add {
+		s.keys[k.ID] = k
+	}
+	for _, id := range revoke {
+		delete(s.keys, id)
+	}
+	maps.Copy(s.roles, roles)
+	return s.save()
 }
 
 // Lookup finds a key, expired or not. A temporary key comes with the rules of its role as they are now.
@@ -120,15 +136,15 @@ func (s *Store) Issue(role string, now time.Time, lifetime time.Duration) (Key, 
 		ID: "STS." + hex.EncodeToString(random(10)), Secret: base64.RawURLEncoding.EncodeToString(random(24)),
 		Token: base64.StdEncoding.EncodeToString(random(64)), Role: role, Expires: now.Add(lifetime).UTC().Truncate(time.Second),
 	}
-	err := s.change(func() {
-		for id, old := range s.keys {
-			if old.Token != "" && now.Sub(old.Expires) > time.Hour {
-				delete(s.keys, id)
-			}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, old := range s.keys {
+		if old.Token != "" && now.Sub(old.Expires) > time.Hour {
+			delete(s.keys, id)
 		}
-		s.keys[k.ID] = k
-	})
-	return k, err
+	}
+	s.keys[k.ID] = k
+	return k, s.save()
 }
 
 func random(n int) []byte {
@@ -137,10 +153,8 @@ func random(n int) []byte {
 	return b
 }
 
-func (s *Store) change(do func()) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	do()
+// save writes the file; the caller holds mu.
+func (s *Store) save() error {
 	if s.path == "" {
 		return nil
 	}
