@@ -94,13 +94,15 @@ func wrap(doing, key string, err error) error {
 	return fmt.Errorf("%s %s: %w", doing, key, err)
 }
 
-// Empty tells whether the root holds nothing at all. Only a listing that worked is a proof.
+// Empty tells whether the root holds nothing at all, but perhaps ProbeKey. Only a listing that worked is a proof.
 func (a *Archive) Empty(ctx context.Context) (bool, error) {
-	for _, err := range a.bucket.List(ctx, "", "") {
+	for o, err := range a.bucket.List(ctx, "", "") {
 		if err != nil {
 			return false, fmt.Errorf("listing the archive to see whether it is empty: %w", err)
 		}
-		return false, nil
+		if o.Key != ProbeKey {
+			return false, nil
+		}
 	}
 	return true, nil
 }

@@ -23,6 +23,9 @@ const (
 	journalDir     = "outrider/journal/"
 )
 
+// ProbeKey is an object that a bucket may hold from being tested, before anything was archived. It never counts.
+const ProbeKey = "outrider/probe"
+
 // number pads to ten digits, so that the order of keys is the order of numbers.
 func number(n uint64) string { return fmt.Sprintf("%010d", n) }
 
