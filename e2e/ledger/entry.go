@@ -88,7 +88,7 @@ func decodeLine(line []byte) (entry, error) {
 	}
 	want, err := strconv.ParseUint(string(line[:crcWidth]), 16, 32)
 	body := line[crcWidth+1:]
-	if err != nil || uint32(want) != crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) {
+	if err != nil || want != uint64(crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))) {
 		return e, errBadLine
 	}
 	d := json.NewDecoder(bytes.NewReader(body))

@@ -73,7 +73,8 @@ func readHistory(r io.Reader, path string) (*history, error) {
 		}
 		whole := err == nil
 		if len(line) == 0 {
-			return h, h.checkStart(path)
+			err := h.checkStart(path)
+			return h, err
 		}
 		e, decodeErr := entry{}, errBadLine
 		if whole {

@@ -133,19 +133,35 @@ func TestJudgePrepared(t *testing.T) {
 			s.lose(1)
 			s.s.prepared[1], r.ack, r.commit = true, Instant{}, Instant{}
 		}, Prepared{Acknowledged: 1, Pending: 1}, "", Report{}},
-		{"commit unanswered, committed", func(_ *scene, r *row) { r.ack = Instant{} },
-			Prepared{Acknowledged: 1, Committed: 1}, "", Report{}},
-		{"commit unanswered, gone", func(s *scene, r *row) { s.lose(1); r.ack = Instant{} },
-			Prepared{Acknowledged: 1, Lost: 1}, "prepare", Report{}},
-		{"prepared again after its commit", func(s *scene, _ *row) { s.lose(1); s.s.prepared[1] = true },
-			Prepared{Acknowledged: 1, Lost: 1}, "commit of prepared", Report{}},
+		{
+			"commit unanswered, committed", func(_ *scene, r *row) { r.ack = Instant{} },
+			Prepared{Acknowledged: 1, Committed: 1},
+			"",
+			Report{},
+		},
+		{
+			"commit unanswered, gone", func(s *scene, r *row) { s.lose(1); r.ack = Instant{} },
+			Prepared{Acknowledged: 1, Lost: 1},
+			"prepare",
+			Report{},
+		},
+		{
+			"prepared again after its commit", func(s *scene, _ *row) { s.lose(1); s.s.prepared[1] = true },
+			Prepared{Acknowledged: 1, Lost: 1},
+			"commit of prepared",
+			Report{},
+		},
 		{"gone", func(s *scene, _ *row) { s.lose(1) }, Prepared{Acknowledged: 1, Lost: 1}, "prepare", Report{}},
 		{"PREPARE unanswered, there", func(s *scene, r *row) {
 			s.lose(1)
 			s.s.prepared[1], r.prepared, r.commit, r.ack = true, Instant{}, Instant{}, Instant{}
 		}, Prepared{}, "", Report{InFlight: InFlight{Present: 1}}},
-		{"committed without being asked", func(_ *scene, r *row) { r.commit, r.ack = Instant{}, Instant{} },
-			Prepared{Acknowledged: 1, Committed: 1}, "", Report{Unasked: 1}},
+		{
+			"committed without being asked", func(_ *scene, r *row) { r.commit, r.ack = Instant{}, Instant{} },
+			Prepared{Acknowledged: 1, Committed: 1},
+			"",
+			Report{Unasked: 1},
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

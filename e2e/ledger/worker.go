@@ -30,7 +30,7 @@ func (w *worker) run(ctx context.Context) error {
 	var wait backoff
 	for {
 		if err := w.limiter.Wait(ctx); err != nil {
-			return nil //nolint:nilerr // the only errors are that ctx ended, or would before the next token
+			return nil // the only errors are that ctx ended, or would before the next token
 		}
 		err := w.turn(context.WithoutCancel(ctx))
 		if errors.Is(err, errJournal) {
