@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -48,6 +49,16 @@ func (b *Bucket) Fault(f func(operation, key string) error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fault = f
+}
+
+// Deny implements Breakable: from now on nothing is allowed.
+func (b *Bucket) Deny(*testing.T) {
+	b.Fault(func(operation, key string) error { return fmt.Errorf("%s %s: %w", operation, key, fs.ErrPermission) })
+}
+
+// Down implements Breakable: from now on nothing is answered.
+func (b *Bucket) Down(*testing.T) {
+	b.Fault(func(operation, key string) error { return fmt.Errorf("%s %s: no answer", operation, key) })
 }
 
 // Keys returns all keys in order.
