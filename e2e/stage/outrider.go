@@ -1,0 +1,138 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// Outrider is `outrider run` beside a server.
+type Outrider struct {
+	*Process
+	URL string
+}
+
+// Status is the part of /status that scenes look at.
+type Status struct {
+	State          string   `json:"state"`
+	Reason         string   `json:"reason"`
+	Epoch          uint64   `json:"epoch"`
+	Timeline       uint32   `json:"timeline"`
+	Durable        string   `json:"durable"`
+	Flushed        string   `json:"flushed"`
+	UnshippedBytes *int64   `json:"unshipped_bytes"`
+	AgeSeconds     *float64 `json:"unshipped_age_seconds"`
+	Trouble        string   `json:"trouble"`
+	Prepared       *struct {
+		Reason      string  `json:"reason"`
+		TookSeconds float64 `json:"took_seconds"`
+		Durable     struct {
+			LSN string `json:"lsn"`
+		} `json:"durable"`
+	} `json:"prepared"`
+	LastSnapshot *struct {
+		Name   string `json:"name"`
+		Stored int64  `json:"stored_bytes"`
+		Raw    int64  `json:"raw_bytes"`
+	} `json:"last_snapshot"`
+}
+
+// Outrider prepares a command of outrider against the archive root.
+func (s *Stage) Outrider(c *Cloud, root string, args ...string) *exec.Cmd {
+	cmd := s.Command(filepath.Join(s.bin, "outrider"), args...)
+	cmd.Env = append(cmd.Env, c.Env()...)
+	cmd.Env = append(cmd.Env, "OUTRIDER_ARCHIVE="+root)
+	return cmd
+}
+
+// Root is the place of a database in the cloud's bucket.
+func Root(name string) string { return "oss://" + Bucket + "/stage/" + name }
+
+// Run starts `outrider run` beside server p.
+func (s *Stage) Run(c *Cloud, root string, p *Server, args ...string) (*Outrider, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	cmd := s.Outrider(c, root, append([]string{"run", "--pgdata", p.Data, "--listen", address}, args...)...)
+	cmd.Env = append(cmd.Env, p.Env()...)
+	proc, err := s.Start("outrider-"+p.Name, cmd)
+	return &Outrider{Process: proc, URL: "http://" + address}, err
+}
+
+// Do runs an outrider command to its end and returns what it printed.
+func (s *Stage) Do(ctx context.Context, c *Cloud, root string, args ...string) (string, error) {
+	return run(ctx, s.Outrider(c, root, args...))
+}
+
+// Restore rebuilds the data directory of p from the archive.
+func (s *Stage) Restore(ctx context.Context, c *Cloud, root string, p *Server, args ...string) (string, error) {
+	return s.Do(ctx, c, root, append([]string{"restore", "--pgdata", p.Data}, args...)...)
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// Status asks the sidecar how things stand.
+func (o *Outrider) Status(ctx context.Context) (Status, error) {
+	var st Status
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	b, err := o.get(ctx, "/status")
+	if err != nil {
+		return st, err
+	}
+	return st, json.Unmarshal(b, &st)
+}
+
+// PreStop calls the hook as a kubelet does.
+func (o *Outrider) PreStop(ctx context.Context) error {
+	_, err := o.get(ctx, "/prestop")
+	return err
+}
+
+func (o *Outrider) get(ctx context.Context, path string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, o.URL+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	if err == nil && a.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, a.Status, b)
+	}
+	return b, err
+}
+
+// Protected waits until the sidecar says that the database is protected.
+func (o *Outrider) Protected(ctx context.Context) error {
+	var last Status
+	err := Until(ctx, "protection", func() (bool, error) {
+		if !o.Running() {
+			return false, fmt.Errorf("outrider has ended: %s", o.Tail(10))
+		}
+		if st, err := o.Status(ctx); err == nil {
+			last = st
+		}
+		return last.State == "protected", nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w; the last state was %q: %s\n%s", err, last.State, last.Reason, o.Tail(10))
+	}
+	return nil
+}

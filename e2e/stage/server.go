@@ -1,0 +1,164 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Server is one PostgreSQL server on one data directory.
+type Server struct {
+	Name   string
+	Data   string
+	socket string
+	stage  *Stage
+	proc   *Process
+}
+
+// NewServer names a data directory below the stage, which need not exist yet.
+func (s *Stage) NewServer(name string) (*Server, error) {
+	socket, err := s.Mkdir(fmt.Sprintf("s%d", s.next()))
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Name: name, Data: filepath.Join(s.Dir, name), socket: socket, stage: s}, nil
+}
+
+// Init makes a new database cluster with page checksums.
+func (p *Server) Init(ctx context.Context, settings ...string) error {
+	_, err := run(ctx, p.stage.Command(filepath.Join(p.stage.pgBin, "initdb"), "-D", p.Data, "-k", "-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "-E", "UTF8"))
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(p.Data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(f, "\nlisten_addresses = ''\nlogging_collector = off\n%s\n", strings.Join(settings, "\n")); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Start starts the server, without waiting for it.
+func (p *Server) Start() error {
+	c := p.stage.Command(filepath.Join(p.stage.pgBin, "postgres"), "-D", p.Data, "-k", p.socket)
+	c.Env = append(c.Env, "LC_ALL=C")
+	proc, err := p.stage.Start("postgres-"+p.Name, c)
+	p.proc = proc
+	return err
+}
+
+// Ready waits until the server takes a write.
+func (p *Server) Ready(ctx context.Context) error {
+	return Until(ctx, "the first write of server "+p.Name, func() (bool, error) {
+		if !p.proc.Running() {
+			return false, fmt.Errorf("the server has ended: %s", p.proc.Tail(15))
+		}
+		return p.write(ctx) == nil, nil
+	})
+}
+
+func (p *Server) write(ctx context.Context) error {
+	c, err := pgx.Connect(ctx, p.ConnString())
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	_, err = c.Exec(ctx, "create table if not exists outrider_first_write (at timestamptz); insert into outrider_first_write values (now())")
+	return err
+}
+
+// Exec runs statements.
+func (p *Server) Exec(ctx context.Context, sql string) error {
+	c, err := pgx.Connect(ctx, p.ConnString())
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	_, err = c.Exec(ctx, sql)
+	return err
+}
+
+// Stop shuts the server down: SIGINT is a fast stop, SIGTERM a smart one, SIGQUIT an immediate one.
+func (p *Server) Stop(ctx context.Context, how syscall.Signal) error {
+	if err := p.proc.Signal(how); err != nil {
+		return fmt.Errorf("stopping server %s: %w", p.Name, err)
+	}
+	return p.proc.Wait(ctx)
+}
+
+// Kill ends the server and its children as the loss of a machine would. Backends have process groups of their own, so
+// they are found by their data directory.
+func (p *Server) Kill() {
+	children := childrenOf(p.proc.PID())
+	p.proc.Kill()
+	for _, pid := range children {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // most have noticed by themselves
+	}
+	for _, pid := range children {
+		for syscall.Kill(pid, 0) == nil && !zombie(pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// Running tells whether the server process has not ended.
+func (p *Server) Running() bool { return p.proc != nil && p.proc.Running() }
+
+// Log is the end of the server's log.
+func (p *Server) Log(n int) string { return p.proc.Tail(n) }
+
+// ConnString is how clients reach the server.
+func (p *Server) ConnString() string { return "host=" + p.socket + " user=postgres dbname=postgres" }
+
+// Env is the environment with which libpq programs reach it.
+func (p *Server) Env() []string {
+	return []string{"PGHOST=" + p.socket, "PGUSER=postgres", "PGDATABASE=postgres", "PGDATA=" + p.Data}
+}
+
+// Pgbench runs pgbench against the server.
+func (p *Server) Pgbench(ctx context.Context, args ...string) (string, error) {
+	path := filepath.Join(p.stage.pgBin, "pgbench")
+	c := p.stage.Command(path, args...)
+	c.Env = append(c.Env, p.Env()...)
+	return run(ctx, c)
+}
+
+// Remove deletes the data directory, as a lost disk does.
+func (p *Server) Remove() error { return os.RemoveAll(p.Data) }
+
+func childrenOf(pid int) []int {
+	var out []int
+	entries, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, e := range entries {
+		b, err := os.ReadFile(e)
+		if err != nil {
+			continue
+		}
+		_, rest, ok := strings.Cut(string(b), ") ")
+		var state string
+		var parent, child int
+		if _, err := fmt.Sscan(rest, &state, &parent); !ok || err != nil || parent != pid {
+			continue
+		}
+		if _, err := fmt.Sscanf(e, "/proc/%d/stat", &child); err == nil {
+			out = append(out, child)
+		}
+	}
+	return out
+}
+
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return strings.HasPrefix(rest, "Z")
+}
