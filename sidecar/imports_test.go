@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"sidecar/internal/tail":                {"sidecar/internal/wal"},
 	"sidecar/internal/ship":                {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/basebackup":          {"sidecar/internal/archive", "sidecar/internal/wal"},
+	"sidecar/internal/retention":           {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/restore":             {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/epoch":               {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/drain":               {"sidecar/internal/archive", "sidecar/internal/wal"},
@@ -41,7 +42,7 @@ var mayImport = map[string][]string{
 
 // planned are entries of mayImport whose package need not be there yet.
 var planned = []string{
-	"sidecar", "sidecar/internal/tail", "sidecar/internal/basebackup", "sidecar/internal/restore",
+	"sidecar", "sidecar/internal/tail", "sidecar/internal/basebackup", "sidecar/internal/retention", "sidecar/internal/restore",
 	"sidecar/internal/journal", "sidecar/internal/notice", "webhook/...",
 }
 

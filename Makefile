@@ -1,0 +1,123 @@
+# `make` is the index of what can be done here. Everything that continuous integration does is a target below.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# Variables to set on the command line.
+PKG ?= ./...
+RUN ?=
+FUZZTIME ?= 30s
+COUNT ?= 1
+CYCLES ?= 50
+SEED ?=
+
+tools := $(CURDIR)/.cache/bin
+lint := $(tools)/golangci-lint
+vuln := $(tools)/govulncheck
+
+# The programs and where they are made. One whose directory has no Go file yet is left out.
+programs := outrider=./sidecar outrider-webhook=./webhook devcloud=./e2e/devcloud ledger=./e2e/ledger/cmd/ledger
+name = $(firstword $(subst =, ,$1))
+where = $(lastword $(subst =, ,$1))
+ready := $(foreach p,$(programs),$(if $(wildcard $(call where,$p)/main.go),$p))
+
+# program runs a program of e2e that may not be there yet.
+program = @$(if $(wildcard e2e/$1/*.go),go build -o bin/$1 ./e2e/$1 && bin/$1,echo "make $@: e2e/$1 is not there yet" >&2; exit 1;)
+
+##@ Everyday
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+
+.PHONY: build
+build: ## Build the programs into bin/
+	@mkdir -p bin
+	@$(foreach p,$(ready),echo "go build -o bin/$(call name,$p) $(call where,$p)"; \
+		go build -trimpath -o bin/$(call name,$p) $(call where,$p);)
+
+.PHONY: demo
+demo: ## Protect a real PostgreSQL, lose it twice, restore it, and report what was measured
+	@hack/setup demo
+	$(call program,demo)
+
+.PHONY: test
+test: setup lint race ## Everything that can be tested on this machine; under CI=1 a skip is a failure
+
+.PHONY: fmt
+fmt: $(lint) ## Format the code as the linter wants it
+	$(lint) fmt
+
+.PHONY: clean
+clean: ## Remove what was built (not .cache, which holds tools and PostgreSQL servers)
+	rm -rf bin out
+
+##@ Parts of `make test`
+
+.PHONY: setup
+setup: ## Install what is missing to build, test and run the demo
+	@hack/setup test
+
+.PHONY: lint
+lint: $(lint) ## Check style, import rules and frequent mistakes (.golangci.yml)
+	$(lint) run ./...
+
+.PHONY: race
+race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pkg RUN=regexp choose
+	go run ./hack/testgate -race -shuffle=on -timeout=9m $(if $(RUN),-run '$(RUN)') $(PKG)
+
+##@ Longer runs
+
+.PHONY: soak
+soak: ## Load, kill, restore elsewhere, compare: CYCLES=50; SEED=n repeats a run
+	@hack/setup demo
+	$(call program,soak) --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+
+.PHONY: idle
+idle: ## Count the OSS requests of an idle database for five real minutes
+	@hack/setup demo
+	$(call program,idle)
+
+.PHONY: bench
+bench: ## Run the benchmarks; PKG chooses, COUNT=6 repeats for benchstat
+	go test -run '^$$' -bench . -benchmem -count=$(COUNT) -timeout=0 $(PKG)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME=30s; PKG chooses
+	@found=0; for pkg in $$(go list $(PKG)); do \
+		for name in $$(go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+			found=1; echo "$$pkg $$name"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+		done; \
+	done; \
+	[[ $$found == 1 ]] || { echo "make fuzz: no fuzz target in $(PKG)" >&2; exit 1; }
+
+.PHONY: vulncheck
+vulncheck: $(vuln) ## Look for known vulnerabilities (needs the vulnerability database; not part of make test)
+	$(vuln) ./...
+
+##@ Housekeeping
+
+.PHONY: tidy
+tidy: ## Bring go.mod and go.sum in order, also those of the tools
+	go mod tidy
+	cd hack/tools && go mod tidy
+
+.PHONY: images
+images: ## Container images: not yet
+	@echo "make images: there are no images yet; they come with the webhook (see images/README.md)" >&2; exit 1
+
+# The tools have a module of their own, so that none of their dependencies gets into ours.
+$(lint): hack/tools/go.mod hack/tools/go.sum
+	@echo "building golangci-lint (minutes, once)"
+	@mkdir -p $(tools)
+	cd hack/tools && GOBIN=$(tools) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+$(vuln): hack/tools/go.mod hack/tools/go.sum
+	@mkdir -p $(tools)
+	cd hack/tools && GOBIN=$(tools) go install golang.org/x/vuln/cmd/govulncheck
+	@touch $@
