@@ -60,7 +60,7 @@ func testList(t *testing.T, b archive.Bucket) {
 }
 
 func testListPages(t *testing.T, b archive.Bucket) {
-	const n = 2100 // three pages
+	const n = 1100 // two pages
 	want := make([]string, n)
 	var wg sync.WaitGroup
 	gate := make(chan struct{}, 8)
@@ -86,7 +86,7 @@ func testListPages(t *testing.T, b archive.Bucket) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if seen++; seen == 1500 {
+		if seen++; seen == 1050 {
 			break // a caller that has seen enough
 		}
 	}
