@@ -1,0 +1,198 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// world is a server, its files and its shipping, as a stop meets them.
+type world struct {
+	mu         sync.Mutex
+	steps      []string
+	alive      []bool // answers to Alive, the last one for ever
+	flushed    wal.LSN
+	durable    wal.LSN
+	checkpoint time.Duration
+	stuck      bool // the store is away
+	control    wal.Control
+	end        wal.LSN
+	endErr     error
+	valid      wal.LSN
+	receipts   []archive.Receipt
+}
+
+func (w *world) step(s string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.steps = append(w.steps, s)
+}
+
+func (w *world) Checkpoint(ctx context.Context) error {
+	w.step("checkpoint")
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(w.checkpoint):
+		return nil
+	}
+}
+
+func (w *world) Flushed(context.Context) (wal.Position, error) {
+	return wal.Position{Timeline: 1, LSN: w.flushed}, nil
+}
+func (w *world) Durable() wal.Position { return wal.Position{Timeline: 1, LSN: w.durable} }
+
+func (w *world) WaitDurable(ctx context.Context, p wal.Position) error {
+	w.step("wait")
+	if w.stuck {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	w.durable = max(w.durable, p.LSN)
+	return nil
+}
+
+func (w *world) ShipTo(ctx context.Context, to wal.LSN) error {
+	w.step("ship " + to.String())
+	if w.stuck {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	w.durable = max(w.durable, to)
+	return nil
+}
+func (w *world) SealPadded(context.Context) error { w.step("pad"); return nil }
+func (w *world) Sweep(context.Context) error      { return nil }
+
+func (w *world) Alive(context.Context) (bool, error) {
+	a := w.alive[0]
+	if len(w.alive) > 1 {
+		w.alive = w.alive[1:]
+	}
+	return a, nil
+}
+func (w *world) Control() (wal.Control, error)            { return w.control, nil }
+func (w *world) ShutdownEnd(wal.Control) (wal.LSN, error) { return w.end, w.endErr }
+func (w *world) ValidEnd(wal.Position) (wal.LSN, error)   { return w.valid, nil }
+func (w *world) PutReceipt(_ context.Context, r archive.Receipt) error {
+	w.step("receipt")
+	w.receipts = append(w.receipts, r)
+	return nil
+}
+
+func (w *world) finish(t *testing.T) (archive.Receipt, error) {
+	t.Helper()
+	f := Finisher{Local: w, Ship: w, Receipts: w, Server: w, Linger: time.Second, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return f.Finish(ctx, archive.Receipt{Epoch: 1})
+}
+
+func TestPrepareAnswersWithinItsBudget(t *testing.T) {
+	for name, c := range map[string]struct {
+		world    world
+		complete bool
+		within   time.Duration
+	}{
+		"all is well":                  {world: world{flushed: 100}, complete: true, within: 0},
+		"a checkpoint without end":     {world: world{flushed: 100, checkpoint: time.Hour}, complete: true, within: 14 * time.Second},
+		"a store that does not answer": {world: world{flushed: 100, stuck: true}, within: 20 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &c.world
+				p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Log: slog.New(slog.DiscardHandler)}
+				started := time.Now()
+				o := p.Prepare(t.Context(), "test", Budget(2*time.Minute))
+				if took := time.Since(started); took > c.within {
+					t.Errorf("it took %s, of at most %s", took, c.within)
+				}
+				if o.Complete() != c.complete {
+					t.Errorf("complete is %t: %+v", o.Complete(), o)
+				}
+			})
+		})
+	}
+}
+
+func TestPrepareIsOneFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{flushed: 100, checkpoint: 5 * time.Second}
+		p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Log: slog.New(slog.DiscardHandler)}
+		gone, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		group.Go(func() { p.Prepare(gone, "hung up", 20*time.Second) })
+		synctest.Wait()
+		var o Outcome
+		group.Go(func() { o = p.Prepare(t.Context(), "stays", 20*time.Second) })
+		time.Sleep(time.Second)
+		cancel() // the first caller hangs up; the second must still get what was begun
+		group.Wait()
+		if n := len(slices.DeleteFunc(w.steps, func(s string) bool { return s != "checkpoint" })); n != 1 {
+			t.Errorf("%d checkpoints for two callers", n)
+		}
+		if !o.Complete() {
+			t.Errorf("the second caller got %+v", o)
+		}
+	})
+}
+
+func TestFinishBelievesOnlyFiles(t *testing.T) {
+	clean := wal.Control{State: wal.StateShutDown, CheckPoint: 900, CheckPointTimeline: 1}
+	for name, c := range map[string]struct {
+		world   world
+		clean   bool
+		durable wal.LSN
+		err     error
+	}{
+		"a clean stop":                         {world: world{alive: []bool{false}, control: clean, end: 1020}, clean: true, durable: 1020},
+		"Postgres lives":                       {world: world{alive: []bool{true}, flushed: 500, control: clean, end: 1020}, durable: 500},
+		"Postgres goes while we wait":          {world: world{alive: []bool{true, true, false}, flushed: 500, control: clean, end: 1020}, clean: true, durable: 1020},
+		"a crash":                              {world: world{alive: []bool{false}, control: wal.Control{State: wal.StateInProduction}, valid: 700}, durable: 700},
+		"no checkpoint where it should be":     {world: world{alive: []bool{false}, control: clean, endErr: wal.ErrNotClean, valid: 700}, durable: 700, err: ErrNotAll},
+		"stopped on a timeline nobody shipped": {world: world{alive: []bool{false}, control: wal.Control{State: wal.StateShutDown, CheckPointTimeline: 2}, end: 1020}, err: ErrNotAll},
+		"the store is away":                    {world: world{alive: []bool{false}, control: clean, end: 1020, stuck: true}, err: ErrNotAll},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &c.world
+				r, err := w.finish(t)
+				if !errors.Is(err, c.err) || c.err == nil && err != nil {
+					t.Fatalf("error %v, want %v", err, c.err)
+				}
+				if r.Clean != c.clean || r.Durable != c.durable {
+					t.Errorf("clean %t durable %s (%s), want %t and %s", r.Clean, r.Durable, r.Reason, c.clean, c.durable)
+				}
+				if len(w.receipts) == 0 || w.receipts[len(w.receipts)-1].Clean != c.clean || r.Reason == "" {
+					t.Errorf("the receipts are %+v", w.receipts)
+				}
+			})
+		})
+	}
+}
+
+// The last two seconds may be all there is: what is flushed goes up before anything else, and a receipt that does
+// not say clean is there before Postgres is waited for.
+func TestFinishShipsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{alive: []bool{true}, flushed: 500}
+		if _, err := w.finish(t); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.steps) < 2 || w.steps[0] != "ship 0/1F4" || w.steps[1] != "receipt" {
+			t.Errorf("the steps were %v", w.steps)
+		}
+		if w.receipts[0].Clean {
+			t.Error("Postgres lives, and the receipt says clean")
+		}
+	})
+}
