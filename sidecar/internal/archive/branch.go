@@ -195,7 +195,8 @@ func (inv *Inventory) Reach(b Branch, from wal.LSN) (end wal.Position, whole boo
 }
 
 // Restorable tells whether timeline t has its own WAL up to at least its fork: otherwise only its parent up to the
-// fork is restorable.
+// fork is restorable. WAL past the first segment proves as much, since it is written in order: the first one has then
+// expired, and taking the timeline for one that never began would undo everything written since.
 func (inv *Inventory) Restorable(t wal.Timeline) bool {
 	parent, from, err := inv.parent(t)
 	if err != nil {
@@ -204,7 +205,7 @@ func (inv *Inventory) Restorable(t wal.Timeline) bool {
 	if parent == 0 {
 		return true
 	}
-	return inv.End(t, inv.Size.Floor(from)) >= from
+	return inv.End(t, inv.Size.Floor(from)) >= from || inv.past(t, inv.Size.SegmentAt(t, from).End(inv.Size))
 }
 
 // Newest picks the branch of the newest valid epoch: the highest epoch that owns a timeline. If that timeline never

@@ -143,3 +143,16 @@ func TestTips(t *testing.T) {
 		}
 	}
 }
+
+func TestATimelineWhoseFirstSegmentsExpiredIsStillTheNewest(t *testing.T) {
+	inv := inventory(map[wal.Timeline][]uint64{1: {}, 2: span(9, 12)}, fork(1, 0, 0, 1), fork(2, 1, 4*mib+50, 2))
+	b, err := inv.Newest()
+	if err != nil || b.Timeline != 2 {
+		t.Errorf("newest branch = %d, %v; want timeline 2, which has WAL long past its fork", b.Timeline, err)
+	}
+	inv = inventory(map[wal.Timeline][]uint64{1: span(1, 9)}, fork(1, 0, 0, 1), fork(2, 1, 4*mib+50, 2))
+	b, err = inv.Newest()
+	if err != nil || b.Timeline != 1 || b.Legs[0].To != 4*mib+50 {
+		t.Errorf("newest branch = %+v, %v; want timeline 1 up to where timeline 2 left it, since that has nothing yet", b, err)
+	}
+}
