@@ -13,12 +13,15 @@ import (
 
 // Archive is one root. It is safe for concurrent use.
 type Archive struct {
-	bucket Bucket
-	codec  *codec
+	bucket  Bucket
+	codec   *codec
+	buffers *sealBuffers
 }
 
 // New makes an Archive of a bucket whose keys are relative to the root.
-func New(root Bucket) *Archive { return &Archive{bucket: root, codec: newCodec()} }
+func New(root Bucket) *Archive {
+	return &Archive{bucket: root, codec: newCodec(), buffers: &sealBuffers{}}
+}
 
 // maxDocument bounds what is read as JSON: a manifest of 100 000 parts fits.
 const maxDocument = 64 << 20

@@ -50,7 +50,7 @@ type Reader interface {
 // Writer is the half of an object store that changes things. Without PutOptions.Replace an object is created only if
 // there is none, else fs.ErrExist; the caller reconciles an fs.ErrExist that may be its own earlier success.
 type Writer interface {
-	// Put stores a small object in one request.
+	// Put stores a small object in one request. body is the caller's again when it returns.
 	Put(ctx context.Context, key string, body []byte, o PutOptions) error
 	// Upload stores a stream of any length with bounded memory. Nothing is visible before it returns nil.
 	Upload(ctx context.Context, key string, body io.Reader, o PutOptions) (ObjectInfo, error)

@@ -61,17 +61,17 @@ type SealRequest struct {
 	ReplacePadded bool
 }
 
-// Seal stores a segment. Equal content that is already there is success (what exists may be padded further: a longer
-// valid prefix of the same bytes is success too); other content is ErrConflict.
+// Seal stores a segment. Equal content that is already there is success; other content is ErrConflict.
 func (w *WAL) Seal(ctx context.Context, r SealRequest) (SegmentInfo, error) {
 	if r.Valid <= 0 || r.Valid > int64(w.Size) {
 		return SegmentInfo{}, fmt.Errorf("sealing %s: %d valid bytes do not fit a segment of %d", r.Segment.Name(w.Size), r.Valid, w.Size)
 	}
-	sum, err := hashPrefix(r.Raw, r.Valid)
+	j, err := w.newSealing(r)
 	if err != nil {
 		return SegmentInfo{}, fmt.Errorf("reading segment %s to seal it: %w", r.Segment.Name(w.Size), err)
 	}
-	info, err := w.putSegment(ctx, r, sum, false)
+	defer j.close()
+	info, err := j.put(ctx, false)
 	if !errors.Is(err, fs.ErrExist) {
 		return info, err
 	}
@@ -84,70 +84,18 @@ func (w *WAL) Seal(ctx context.Context, r SealRequest) (SegmentInfo, error) {
 			return there, err
 		}
 	}
-	if there.Valid == r.Valid && there.SHA256 == sum {
+	if there.Valid == r.Valid && there.SHA256 == j.sum {
 		return there, nil
 	}
 	if there.Valid < r.Valid && there.Padded {
-		return w.replacePadded(ctx, r, there, sum)
+		return j.replacePadded(ctx, there)
 	}
 	return there, w.conflict(r, there)
-}
-
-func (w *WAL) replacePadded(ctx context.Context, r SealRequest, there SegmentInfo, sum string) (SegmentInfo, error) {
-	prefix, err := hashPrefix(r.Raw, there.Valid)
-	if err != nil {
-		return there, fmt.Errorf("reading segment %s to compare it: %w", r.Segment.Name(w.Size), err)
-	}
-	if prefix != there.SHA256 || !r.ReplacePadded {
-		return there, w.conflict(r, there)
-	}
-	return w.putSegment(ctx, r, sum, true)
 }
 
 func (w *WAL) conflict(r SealRequest, there SegmentInfo) error {
 	return fmt.Errorf("sealing %s for epoch %d: epoch %d has written it with %d valid bytes and sha256 %.12s…: %w",
 		there.Key, r.Epoch, there.Epoch, there.Valid, there.SHA256, ErrConflict)
-}
-
-func (w *WAL) putSegment(ctx context.Context, r SealRequest, sum string, replace bool) (SegmentInfo, error) {
-	info := SegmentInfo{
-		Segment: r.Segment, Key: w.segmentKey(r.Segment), Known: true, Valid: r.Valid, SHA256: sum, Epoch: r.Epoch,
-		Padded: r.Valid < int64(w.Size),
-	}
-	meta := map[string]string{metaLength: strconv.FormatInt(r.Valid, 10), metaSHA256: sum, metaEpoch: strconv.FormatUint(r.Epoch, 10)}
-	if info.Padded {
-		meta[metaPadded] = "true"
-	}
-	again := sha256.New()
-	raw := io.TeeReader(io.NewSectionReader(r.Raw, 0, r.Valid), again)
-	stream := w.codec.compressing(io.MultiReader(raw, io.LimitReader(zeros{}, int64(w.Size)-r.Valid)))
-	defer stream.Close()
-	guarded := &sealGuard{Reader: stream, check: func() error {
-		// What goes up must be what was hashed: a file that changed underneath would be sealed wrong for ever.
-		if hex.EncodeToString(again.Sum(nil)) != sum {
-			return fmt.Errorf("segment %s changed while it was being read", r.Segment.Name(w.Size))
-		}
-		return nil
-	}}
-	o, err := w.bucket.Upload(ctx, info.Key, guarded, PutOptions{Meta: meta, Replace: replace})
-	info.Stored = o.Size
-	return info, wrap("storing", info.Key, err)
-}
-
-// sealGuard withholds the end of a stream until what was read has been checked, so that an upload cannot complete.
-type sealGuard struct {
-	io.Reader
-	check func() error
-}
-
-func (g *sealGuard) Read(p []byte) (int, error) {
-	n, err := g.Reader.Read(p)
-	if errors.Is(err, io.EOF) {
-		if cerr := g.check(); cerr != nil {
-			return n, cerr
-		}
-	}
-	return n, err
 }
 
 // StatSegment asks for a sealed segment, whatever wrote it; fs.ErrNotExist if there is none under any extension.
@@ -228,16 +176,3 @@ func (w *WAL) OpenSegment(ctx context.Context, s wal.Segment) (io.ReadCloser, Se
 	}
 	return newVerifiedReader(raw, key, int64(w.Size), info), info, nil
 }
-
-func hashPrefix(r io.ReaderAt, n int64) (string, error) {
-	h := sha256.New()
-	m, err := io.Copy(h, io.NewSectionReader(r, 0, n))
-	if err == nil && m != n {
-		err = io.ErrUnexpectedEOF
-	}
-	return hex.EncodeToString(h.Sum(nil)), err
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
