@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -148,7 +149,15 @@ func (s *BackupSession) Stop(ctx context.Context) (BackupEnd, error) {
 }
 
 // Abort ends the session, and backup mode with it if Stop has not. It may be called more than once.
-func (s *BackupSession) Abort() { closeSession(s.pg) }
+func (s *BackupSession) Abort() {
+	if !s.pg.IsClosed() {
+		// The server ends a session some time after we have left; the next attempt need not wait for that.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, _ = s.pg.Exec(ctx, "SELECT pg_advisory_unlock($1)", backupLock)
+	}
+	closeSession(s.pg)
+}
 
 func (s *BackupSession) explain(doing string, err error) error {
 	if err != nil && s.pg.IsClosed() {

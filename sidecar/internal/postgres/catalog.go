@@ -44,9 +44,7 @@ func (c *Conn) Catalog(ctx context.Context) (Catalog, error) {
 
 // Up to 14 a database does not record the version of its collation; that of a collation with the same locale is it.
 const collationQuery = `
-SELECT coalesce(CASE WHEN current_setting('server_version_num')::int >= 150000
-                     THEN pg_database_collation_actual_version(d.oid) END, '')
-  FROM pg_database d WHERE datname = current_database()`
+SELECT coalesce(pg_database_collation_actual_version(oid), '') FROM pg_database WHERE datname = current_database()`
 
 const collationQuery14 = `
 SELECT coalesce((SELECT pg_collation_actual_version(c.oid) FROM pg_collation c

@@ -92,17 +92,20 @@ func (c *Conn) Unfence(ctx context.Context) error {
 func (c *Conn) waitForDefault(ctx context.Context, want string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.timeout())
 	defer cancel()
+	var seen string
 	for {
 		got, err := c.defaultReadOnly(ctx)
-		if err != nil {
-			return err
-		}
-		if got == want {
+		switch {
+		case err == nil && got == want:
 			return nil
+		case err == nil:
+			seen = got
+		case seen == "" || ctx.Err() == nil:
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return withRemedy(fmt.Errorf("new sessions still begin with %s=%s", readOnlySetting, got),
+			return withRemedy(fmt.Errorf("new sessions still begin with %s=%s", readOnlySetting, seen),
 				"look for it on the server's command line, in ALTER ROLE and in ALTER DATABASE")
 		case <-time.After(20 * time.Millisecond):
 		}
