@@ -37,7 +37,9 @@ func (b *Blob) Extents() []Extent {
 func (b *Blob) Discard() {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
-	b.store.release([]Extent{{Blob: b.ID}})
+	if b.ID != 0 {
+		b.store.release([]Extent{{Blob: b.ID}})
+	}
 }
 
 func (s *Store) blobPath(id uint64) string {
@@ -69,30 +71,45 @@ func (s *Store) release(extents []Extent) {
 
 // WriteBlob stores what r yields until EOF and syncs it. An error of r comes back wrapped, and nothing remains.
 func (s *Store) WriteBlob(r io.Reader) (*Blob, error) {
-	b := &Blob{store: s, ID: s.lastID.Add(1)}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	b := &Blob{store: s}
+	n, err := io.ReadAtLeast(r, *buf, 1)
+	if err == io.EOF {
+		b.MD5 = md5.Sum(nil)
+		return b, nil // nothing needs no file
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store body: %w", err)
+	}
+	b.ID = s.lastID.Add(1)
 	s.mu.Lock()
 	s.refs[b.ID]++
 	s.mu.Unlock()
-	if err := s.fill(b, r); err != nil {
+	if err := s.fill(b, (*buf)[:n], r, *buf); err != nil {
 		b.Discard()
 		return nil, err
 	}
 	return b, nil
 }
 
-func (s *Store) fill(b *Blob, r io.Reader) error {
+// fill writes first and then what r yields; buf is used for copying and may contain first.
+func (s *Store) fill(b *Blob, first []byte, r io.Reader, buf []byte) error {
 	f, err := os.OpenFile(s.blobPath(b.ID), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("create data file: %w", err)
 	}
 	defer f.Close()
 	sum, crc := md5.New(), crc64.New(ecma)
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	b.Size, err = io.CopyBuffer(io.MultiWriter(f, sum, crc), onlyReader{r}, *buf)
+	to := io.MultiWriter(f, sum, crc)
+	if _, err := to.Write(first); err != nil {
+		return fmt.Errorf("store body: %w", err)
+	}
+	n, err := io.CopyBuffer(to, struct{ io.Reader }{r}, buf)
 	if err != nil {
 		return fmt.Errorf("store body: %w", err)
 	}
+	b.Size = int64(len(first)) + n
 	b.CRC64 = crc.Sum64()
 	sum.Sum(b.MD5[:0])
 	if s.opt.NoSync {
@@ -103,8 +120,6 @@ func (s *Store) fill(b *Blob, r io.Reader) error {
 	}
 	return s.dirSync.upTo(s.dirSeq.Add(1), s.dirSeq.Load, func() error { return syncDir(filepath.Join(s.dir, "data")) })
 }
-
-type onlyReader struct{ io.Reader }
 
 // extend writes what add holds behind the first size bytes of the blob and syncs it.
 func (s *Store) extend(id uint64, size int64, add *Blob) error {
