@@ -66,8 +66,9 @@ func OpenSegment(dir string, s Segment, z SegmentSize, sysid uint64) (*SegmentFi
 func (f *SegmentFile) Segment() Segment { return f.segment }
 
 // ReadAt is io.ReaderAt over the bytes of the segment. It checks each page that begins before off+len(p), no other:
-// what lies beyond the flush position is not for it to judge. On an error, which matches ErrPage if a page is not the
-// one that belongs there, the content of p is undefined and n is 0. The end of the segment is io.EOF.
+// what lies beyond the flush position is not for it to judge. Pages of zeros are what a switch leaves behind it: they
+// pass where the segment's first page does and no other page follows in p. On an error, which matches ErrPage if a page
+// is not the one that belongs there, the content of p is undefined and n is 0. The end of the segment is io.EOF.
 func (f *SegmentFile) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("reading %s: the offset %d is negative", f.path, off)
@@ -89,9 +90,10 @@ func (f *SegmentFile) ReadAt(p []byte, off int64) (int, error) {
 // read fills p. What covers its pages from their first byte on goes straight into p and is checked there; a page that
 // p begins inside of, or holds less than a header of, makes a detour.
 func (f *SegmentFile) read(p []byte, off int64) error {
+	zeros := false
 	if inside := off % PageSize; inside != 0 && len(p) > 0 {
 		n := min(int64(len(p)), PageSize-inside)
-		if err := f.readInside(p[:n], off-inside, inside); err != nil {
+		if err := f.readInside(p[:n], off-inside, inside, &zeros); err != nil {
 			return err
 		}
 		p, off = p[n:], off+n
@@ -108,18 +110,18 @@ func (f *SegmentFile) read(p []byte, off int64) error {
 		return err
 	}
 	for at := 0; at < len(direct); at += PageSize {
-		if err := f.check(direct[at:], off+int64(at)); err != nil {
+		if err := f.check(direct[at:], off+int64(at), &zeros); err != nil {
 			return err
 		}
 	}
 	if rest == 0 {
 		return nil
 	}
-	return f.readInside(p[len(direct):], off+int64(len(direct)), 0)
+	return f.readInside(p[len(direct):], off+int64(len(direct)), 0, &zeros)
 }
 
 // readInside copies a part of the page at offset page that begins inside bytes into it.
-func (f *SegmentFile) readInside(p []byte, page, inside int64) error {
+func (f *SegmentFile) readInside(p []byte, page, inside int64, zeros *bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.page == nil {
@@ -129,7 +131,7 @@ func (f *SegmentFile) readInside(p []byte, page, inside int64) error {
 	if err := f.fill(f.page, page); err != nil {
 		return err
 	}
-	if err := f.check(f.page, page); err != nil {
+	if err := f.check(f.page, page, zeros); err != nil {
 		return err
 	}
 	copy(p, f.page[inside:])
@@ -147,8 +149,23 @@ func (f *SegmentFile) fill(p []byte, off int64) error {
 	return err
 }
 
-func (f *SegmentFile) check(page []byte, off int64) error {
-	return f.rules.Check(page[:min(len(page), PageSize)], f.start+LSN(off))
+// check checks a page; zeros is whether one of zeros came before it.
+func (f *SegmentFile) check(page []byte, off int64, zeros *bool) error {
+	err := f.rules.Check(page[:min(len(page), PageSize)], f.start+LSN(off))
+	switch {
+	case err == nil && *zeros:
+		return fmt.Errorf("page at %s: %w: it follows one of zeros", f.start+LSN(off), ErrPage)
+	case off == 0 || !errors.Is(err, ErrZeroPage):
+		return err
+	case *zeros:
+		return nil
+	}
+	*zeros = true
+	var first [longHeaderSize]byte
+	if err := f.fill(first[:], 0); err != nil {
+		return err
+	}
+	return f.rules.Check(first[:], f.start)
 }
 
 // StillNamed tells, after reading, whether the file is still the one with the segment's name: nil, ErrRecycled, or

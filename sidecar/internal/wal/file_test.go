@@ -100,7 +100,7 @@ func TestSegmentFileReturnsJustTheRequestedBytes(t *testing.T) {
 func TestSegmentFileRejectsPagesThatDoNotBelong(t *testing.T) {
 	const page = 7
 	harm := map[string]func(b []byte){
-		"zeros":                   func(b []byte) { clear(b[page*wal.PageSize : (page+1)*wal.PageSize]) },
+		"zeros but for one byte":  func(b []byte) { clear(b[page*wal.PageSize : (page+1)*wal.PageSize-1]) },
 		"page of another segment": func(b []byte) { b[page*wal.PageSize+8+3] ^= 0x40 },
 		"later timeline":          func(b []byte) { b[page*wal.PageSize+4] = 3 },
 		"unknown magic":           func(b []byte) { b[page*wal.PageSize] = 0x99 },
@@ -129,6 +129,42 @@ func TestSegmentFileRejectsPagesThatDoNotBelong(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A switch leaves zeros up to the segment's end. Anything after them shows that they are a hole.
+func TestSegmentFileAcceptsZerosAfterASwitch(t *testing.T) {
+	const page = 7
+	dir := t.TempDir()
+	b := segmentBytes(t, fileSegment, mb)
+	clear(b[page*wal.PageSize:])
+	writeSegment(t, dir, b)
+	f := openSegment(t, dir)
+	for _, r := range []struct{ off, n int }{
+		{0, int(mb)}, {page * wal.PageSize, 1}, {page*wal.PageSize + 100, 10}, {page*wal.PageSize - 1, 2},
+		{(page-1)*wal.PageSize + 100, 5*wal.PageSize + 50}, {int(mb) - 1, 1},
+	} {
+		p := make([]byte, r.n)
+		if _, err := f.ReadAt(p, int64(r.off)); err != nil || !bytes.Equal(p, b[r.off:r.off+r.n]) {
+			t.Errorf("ReadAt(%d bytes, %d): %v", r.n, r.off, err)
+		}
+	}
+	hole := segmentBytes(t, fileSegment, mb)
+	clear(hole[page*wal.PageSize : (page+1)*wal.PageSize])
+	writeSegment(t, dir, hole)
+	for _, r := range []struct{ off, n int }{
+		{0, int(mb)}, {page * wal.PageSize, 2 * wal.PageSize}, {(page+1)*wal.PageSize - 1, 2}, {page*wal.PageSize + 1, wal.PageSize},
+	} {
+		if n, err := openSegment(t, dir).ReadAt(make([]byte, r.n), int64(r.off)); !errors.Is(err, wal.ErrPage) || n != 0 {
+			t.Errorf("ReadAt(%d bytes, %d) over a hole = %d, %v; want ErrPage", r.n, r.off, n, err)
+		}
+	}
+	clear(b[:wal.PageSize])
+	writeSegment(t, dir, b)
+	for _, off := range []int64{0, page * wal.PageSize} {
+		if _, err := openSegment(t, dir).ReadAt(make([]byte, 10), off); !errors.Is(err, wal.ErrPage) {
+			t.Errorf("ReadAt(10 bytes, %d) of a segment that begins with zeros: %v", off, err)
+		}
 	}
 }
 
@@ -252,7 +288,8 @@ func TestSegmentFileDoesNotAllocate(t *testing.T) {
 // All that a real server has flushed passes the checks and equals what its files hold.
 func TestSegmentFileReadsARealServer(t *testing.T) {
 	s := pgtest.Start(t, pgtest.Options{InitdbArgs: []string{"--wal-segsize=1"}, Settings: map[string]string{"wal_keep_size": "100MB"}})
-	s.Exec("CREATE TABLE t AS SELECT g, repeat('x', 500) FROM generate_series(1, 10000) g", "CHECKPOINT")
+	s.Exec("CREATE TABLE t AS SELECT g, repeat('x', 500) FROM generate_series(1, 10000) g", "SELECT pg_switch_wal()",
+		"CREATE TABLE after_switch ()", "CHECKPOINT")
 	flush, err := wal.ParseLSN(pgtest.Query[string](s, "SELECT pg_current_wal_flush_lsn()::text"))
 	if err != nil {
 		t.Fatal(err)
