@@ -220,6 +220,9 @@ func (b *Bucket) judgeAnswer(f *failure, a sdk.ServiceError, x *exchange) {
 		f.kind = errReplaced
 	case a.Code == "InvalidRange":
 		f.kind = errRange
+	case a.Code == "InvalidArgument" && strings.Contains(a.Message, "region"):
+		f.kind = ErrConfiguration
+		f.remedy = fmt.Sprintf("%q is not the region of this endpoint: set the OSS region", b.region)
 	case a.Code == "InvalidObjectState":
 		f.remedy = "the object is in an archive storage class: restore it to Standard first"
 	case a.StatusCode == http.StatusForbidden:
@@ -278,7 +281,7 @@ func (b *Bucket) skew(x *exchange) time.Duration {
 
 func ahead(d time.Duration) string {
 	switch {
-	case d == 0:
+	case d.Round(time.Second) == 0:
 		return "more than 15 minutes away from"
 	case d < 0:
 		return fmt.Sprintf("%s behind", (-d).Round(time.Second))

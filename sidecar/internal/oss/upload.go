@@ -248,7 +248,11 @@ func (u *upload) complete(ctx context.Context, want stored) (reply, error) {
 	})
 	switch {
 	case r.lost && errors.Is(err, fs.ErrExist):
-		return r, u.b.reconcile(ctx, u.key, want, err)
+		if err = u.b.reconcile(ctx, u.key, want, err); err == nil {
+			// An equal object may be another writer's, and then this upload still lies there.
+			err = u.abort(ctx, nil)
+		}
+		return r, err
 	case r.lost && errors.Is(err, errNoUpload):
 		// OSS goes on completing after the connection broke, and then the upload is gone.
 		if !u.o.Replace {
