@@ -2,12 +2,18 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
 
 // fields is the table of all keys, in the order in which they are documented.
 func fields() []field {
+	return slices.Concat(placeFields(), identityFields(), promiseFields(), restoreFields(), storageFields(), processFields())
+}
+
+// placeFields say where the archive is.
+func placeFields() []field {
 	return []field{
 		choice(Key{Name: "protect", Env: "OUTRIDER_PROTECT", PodOnly: true, Unset: "the images decide",
 			Doc: "protect this pod, or leave it alone, whatever its images suggest"},
@@ -24,6 +30,12 @@ func fields() []field {
 		value(Key{Name: "credentials", Env: "OUTRIDER_CREDENTIALS", Unset: "whatever the environment offers",
 			Form: "`secret:NAME`, `rrsa:ROLE`, `ram-role:NAME`", Doc: "where the access to OSS comes from"},
 			func(p *Policy) *Credentials { return &p.Credentials }, parseCredentials),
+	}
+}
+
+// identityFields say which database it is.
+func identityFields() []field {
+	return []field{
 		text(Key{Name: "cluster", Env: "OUTRIDER_CLUSTER", PodOnly: true, Unset: "the name of the pod or of its Deployment",
 			Form: "a lower-case name", Doc: "the identity of the database in the archive; two pods with the same one are the same database"},
 			func(p *Policy) *string { return &p.Cluster },
@@ -35,6 +47,12 @@ func fields() []field {
 		text(Key{Name: "pgdata", Env: "PGDATA", Unset: "detected", Form: "an absolute path",
 			Doc: "the data directory"},
 			func(p *Policy) *string { return &p.PGData }, checkPath),
+	}
+}
+
+// promiseFields say what is promised, and how snapshots serve it.
+func promiseFields() []field {
+	return []field{
 		duration(Key{Name: "rpo", Env: "OUTRIDER_RPO", Default: "1s",
 			Doc: "target age of commits that are not yet in the archive"},
 			func(p *Policy) *time.Duration { return &p.RPO }, 100*time.Millisecond, 10*time.Minute),
@@ -48,6 +66,12 @@ func fields() []field {
 			Doc: "the recovery window: every moment in it can be restored"},
 			func(p *Policy) *time.Duration { return &p.Retention }, time.Hour, 3650*Day),
 		minBackups(),
+	}
+}
+
+// restoreFields say how a database begins.
+func restoreFields() []field {
+	return []field{
 		choice(Key{Name: "restore", Env: "OUTRIDER_RESTORE", Default: string(RestoreAuto),
 			Doc: "what happens to an empty disk: `auto` restores it, or leaves it to `initdb` when the archive is proven empty; `required` never leaves it to `initdb`"},
 			func(p *Policy) *RestoreMode { return &p.Restore }, RestoreAuto, RestoreRequired, RestoreNever),
@@ -62,6 +86,12 @@ func fields() []field {
 			Doc: "what to do with a disk that is older than the archive or foreign to it: refuse to start, or fork it to a new timeline"},
 			func(p *Policy) *StaleDisk { return &p.StaleDisk }, StaleRefuse, StaleFork),
 		adopt(),
+	}
+}
+
+// storageFields say what is stored, and how.
+func storageFields() []field {
+	return []field{
 		value(Key{Name: "max-wal-backlog", Env: "OUTRIDER_MAX_WAL_BACKLOG",
 			Unset: "a share of the limit on `emptyDir`, then `drop`; else unlimited", Form: "`SIZE`, `SIZE:keep`, `SIZE:drop`, `unlimited`",
 			Doc: "how much WAL PostgreSQL may keep while the archive cannot take it, and what happens then"},
@@ -72,6 +102,12 @@ func fields() []field {
 		text(Key{Name: "encryption", Env: "OUTRIDER_ENCRYPTION", Unset: "the bucket's default", Form: "`none`, `AES256`, `KMS[:KEY-ID]`",
 			Doc: "encryption on the side of OSS"},
 			func(p *Policy) *string { return &p.Encryption }, checkEncryption),
+	}
+}
+
+// processFields say how the sidecar runs and stops.
+func processFields() []field {
+	return []field{
 		duration(Key{Name: "grace", Env: "OUTRIDER_GRACE", Default: "120s",
 			Doc: "time for an orderly stop; a shorter `terminationGracePeriodSeconds` is raised to it"},
 			func(p *Policy) *time.Duration { return &p.Grace }, 10*time.Second, time.Hour),
