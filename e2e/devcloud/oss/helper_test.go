@@ -120,3 +120,5 @@ func fetch(t *testing.T, url string) (int, string) {
 	must(t, err)
 	return resp.StatusCode, read(t, resp.Body, nil)
 }
+
+func asError[T error](err error, target *T) bool { return errors.As(err, target) }
