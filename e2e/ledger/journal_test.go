@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"outrider.dev/e2e/pgtest"
 )
 
 func newJournal(t *testing.T) string {
@@ -204,5 +206,17 @@ func TestAFailedWriteEndsTheJournal(t *testing.T) {
 	}
 	if _, _, err := l.intend(0, 1, rowSync); !errors.Is(err, errJournal) {
 		t.Errorf("a row after a failed write was accepted: %v", err)
+	}
+}
+
+func TestTheAnswerToACommitIsRead(t *testing.T) {
+	s := pgtest.Start(t, pgtest.Options{})
+	conn := s.Conn()
+	for _, statement := range []string{"BEGIN", "SELECT 1/0"} {
+		_, _ = conn.Exec(t.Context(), statement)
+	}
+	// The server answers ROLLBACK to this COMMIT, without an error.
+	if err := execTagged(t.Context(), conn, "COMMIT", "COMMIT"); err == nil {
+		t.Error("the end of a failed transaction was taken for a commit")
 	}
 }
