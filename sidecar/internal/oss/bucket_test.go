@@ -1,7 +1,12 @@
 package oss
 
 import (
+	"encoding/pem"
+	"fmt"
 	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,7 +18,31 @@ import (
 	"outrider.dev/sidecar/internal/archive/archivetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	cleanup, err := trustTestServers()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { cleanup(); os.Exit(code) }))
+}
+
+// trustTestServers makes the certificate of httptest's servers one that this process trusts: the client of STS takes
+// no certificates, only those of the system.
+func trustTestServers() (cleanup func(), err error) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	dir, err := os.MkdirTemp("", "oss-test-")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return nil, err
+	}
+	return func() { _ = os.RemoveAll(dir) }, os.Setenv("SSL_CERT_FILE", path)
+}
 
 // quick are limits with which a test of retries ends soon.
 func quick() Timeouts {

@@ -1,8 +1,10 @@
 package oss
 
 import (
+	"crypto/tls"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"outrider.dev/e2e/devcloud/devtest"
 	"outrider.dev/e2e/devcloud/keys"
 	devoss "outrider.dev/e2e/devcloud/oss"
+	"outrider.dev/e2e/devcloud/sts"
 	"outrider.dev/sidecar/internal/archive"
 )
 
@@ -182,15 +185,18 @@ func proxied(t *testing.T, h http.HandlerFunc) *Bucket {
 
 func TestAnswersOfOthersProveNothing(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
-		"empty 404":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
-		"HTML 404":      func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>gone</html>", 404) },
-		"empty 403":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
-		"empty 409":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) },
-		"HTML 200":      func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in</html>")) },
-		"empty 200":     func(http.ResponseWriter, *http.Request) {},
-		"redirect":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) },
-		"302 elsewhere": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", "http://127.0.0.1:1/"); w.WriteHeader(302) },
-		"busy":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+		"empty 404": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
+		"HTML 404":  func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>gone</html>", 404) },
+		"empty 403": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
+		"empty 409": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) },
+		"HTML 200":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in</html>")) },
+		"empty 200": func(http.ResponseWriter, *http.Request) {},
+		"redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) },
+		"302 elsewhere": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http://127.0.0.1:1/")
+			w.WriteHeader(302)
+		},
+		"busy": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := proxied(t, h)
@@ -239,8 +245,15 @@ func TestOtherRegionNamesTheEndpoint(t *testing.T) {
 }
 
 func TestUntrustedCertificateIsNotRetried(t *testing.T) {
+	cert, _, err := sts.SelfSigned(time.Now(), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	asked := 0
-	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	b, err := Open(t.Context(), Config{
 		Location: "oss://bucket/p", Endpoint: server.Listener.Addr().String(), Region: "cn-hangzhou", // no scheme: https
