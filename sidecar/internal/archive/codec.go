@@ -85,28 +85,30 @@ func knownExtension(ext string) bool {
 	return false
 }
 
-// decompressing chooses the decompressor by the extension of key, as WAL-G does. Closing it closes src.
+// decompressing chooses the decompressor by the extension of key, as WAL-G does. Closing it closes src. What src
+// delivers but cannot be decompressed is ErrCorrupt; an error of src itself is passed on as it is.
 func (c *codec) decompressing(key string, src io.ReadCloser) (io.ReadCloser, error) {
+	watched := &watchedSource{Reader: src}
 	switch ext := path.Ext(key); {
 	case ext == ".zst":
 		d := c.decoders.Get().(*zstd.Decoder)
-		if err := d.Reset(src); err != nil {
-			return nil, fmt.Errorf("reading %s as zstd: %w", key, err)
+		if err := d.Reset(watched); err != nil {
+			return nil, fmt.Errorf("reading %s as zstd: %w", key, errors.Join(watched.blame(err), src.Close()))
 		}
-		return &decompressStream{Reader: d, close: func() error {
+		return &decompressStream{Reader: d, src: watched, close: func() error {
 			// An unread decoder keeps its goroutine; resetting with nil ends it.
 			err := d.Reset(nil)
 			c.decoders.Put(d)
 			return errors.Join(err, src.Close())
 		}}, nil
 	case ext == ".lz4":
-		return &decompressStream{Reader: lz4.NewReader(src), close: src.Close}, nil
+		return &decompressStream{Reader: lz4.NewReader(watched), src: watched, close: src.Close}, nil
 	case ext == ".gz":
-		g, err := gzip.NewReader(src)
+		g, err := gzip.NewReader(watched)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s as gzip: %w", key, errors.Join(err, src.Close()))
+			return nil, fmt.Errorf("reading %s as gzip: %w", key, errors.Join(watched.blame(err), src.Close()))
 		}
-		return &decompressStream{Reader: g, close: src.Close}, nil
+		return &decompressStream{Reader: g, src: watched, close: src.Close}, nil
 	case ext == ".tar" || !strings.Contains(path.Base(key), "."):
 		return src, nil
 	default:
@@ -114,9 +116,41 @@ func (c *codec) decompressing(key string, src io.ReadCloser) (io.ReadCloser, err
 	}
 }
 
+// watchedSource remembers whether it was the source that failed.
+type watchedSource struct {
+	io.Reader
+	failed bool
+}
+
+func (w *watchedSource) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.failed = true
+	}
+	return n, err
+}
+
+// blame makes an error of the decompressor ErrCorrupt if the source was read without one.
+func (w *watchedSource) blame(err error) error {
+	if err == nil || w.failed {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
 type decompressStream struct {
 	io.Reader
+	src   *watchedSource
 	close func() error
+}
+
+func (s *decompressStream) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err == nil || err == io.EOF { //nolint:errorlint // a wrapped EOF is a truncation, see below
+		return n, err
+	}
+	// Not io.EOF or io.ErrUnexpectedEOF any more for those who look for the end of a stream.
+	return n, s.src.blame(err)
 }
 
 func (s *decompressStream) Close() error { return s.close() }
