@@ -41,6 +41,7 @@ type history struct {
 	rows   map[int64]*row
 	last   int64     // highest id intended
 	kills  []Instant // as marked
+	runs   []Instant // when sessions began
 	boot   string    // of the session being read
 	valid  int64     // bytes of whole lines
 	torn   int64     // bytes after them
@@ -118,6 +119,8 @@ func (h *history) take(e entry) error {
 		h.ledger = e.Ledger
 	case entrySession:
 		h.boot = e.Boot
+		at.Boot = e.Boot
+		h.runs = append(h.runs, at)
 	case entryKill:
 		at.Boot = e.Boot
 		h.kills = append(h.kills, at)

@@ -159,11 +159,33 @@ func (j *judge) inFlight(present bool) {
 	}
 }
 
-// killAfter is the end of the server's life in which a transaction was begun: a transaction does not outlive it.
+// killSlack is how late after its mark a kill may have taken effect.
+const killSlack = 2 * time.Second
+
+// killAfter is the end of the server's life in which a transaction was begun: a transaction does not outlive it. That is
+// the next kill, unless the transaction was begun just after a mark and the ledger was started anew before the next
+// one: then the mark was made a little before the server was gone.
 func (j *judge) killAfter(begun Instant) Instant {
+	next, previous := firstAfter(j.kills, begun), Instant{}
 	for _, k := range j.kills {
-		if d, ok := k.Since(begun); ok && d >= 0 {
-			return k
+		if d, ok := begun.Since(k); ok && d > 0 && d <= killSlack {
+			previous = k
+		}
+	}
+	run := firstAfter(j.after.runs, begun)
+	switch {
+	case previous.IsZero(), !next.IsZero() && (run.IsZero() || next.Monotonic < run.Monotonic):
+		return next
+	default:
+		return previous
+	}
+}
+
+// firstAfter is the first of the ordered instants that is not before at, in the same boot; zero if there is none.
+func firstAfter(ordered []Instant, at Instant) Instant {
+	for _, i := range ordered {
+		if d, ok := i.Since(at); ok && d >= 0 {
+			return i
 		}
 	}
 	return Instant{}

@@ -71,8 +71,30 @@ func TestJudge(t *testing.T) {
 		{"acknowledged just after the kill", func(s *scene) { s.h.rows[3].ack = second(8.5); s.lose(3) }, Report{
 			Account: Account{Acknowledged: 3, Present: 2, Lost: 1, LostAfterKill: 1, OldestLostAge: age(0), NewestLostAge: age(0)},
 		}, true},
-		{"begun after the kill", func(s *scene) { s.h.rows[3].intent, s.h.rows[3].ack = second(9), second(10); s.lose(3) }, Report{
+		{"begun after the kill", func(s *scene) { s.h.rows[3].intent, s.h.rows[3].ack = second(10.5), second(11); s.lose(3) }, Report{
 			Account: Account{Acknowledged: 3, Present: 2, Lost: 1, LostOfUnknownAge: 1, LostOlderThanRPO: 1},
+		}, false},
+		{"begun just after the mark of the kill", func(s *scene) {
+			s.h.rows[3].intent, s.h.rows[3].ack = second(8.1), second(8.2)
+			s.lose(3)
+		}, Report{
+			Account: Account{Acknowledged: 3, Present: 2, Lost: 1, LostAfterKill: 1, OldestLostAge: age(0), NewestLostAge: age(0)},
+		}, true},
+		{"begun just after a mark, and the ledger run again before the next", func(s *scene) {
+			s.h.kills = []Instant{second(5.9)}
+			s.h.runs = []Instant{second(0), second(7.2)}
+			s.lose(3)
+		}, Report{
+			Account: Account{Acknowledged: 3, Present: 2, Lost: 1, LostAfterKill: 1, OldestLostAge: age(0), NewestLostAge: age(0)},
+		}, true},
+		{"begun just after a kill that the run outlived", func(s *scene) {
+			s.h.kills = []Instant{second(5.9)}
+			s.h.rows[3].ack = second(6.1)
+			s.lose(3)
+		}, Report{
+			Account: Account{
+				Acknowledged: 3, Present: 2, Lost: 1, LostOlderThanRPO: 1, OldestLostAge: age(1.9), NewestLostAge: age(1.9),
+			},
 		}, false},
 		{"ages are counted from the kill that followed", func(s *scene) {
 			s.h.kills = []Instant{second(3.5)}

@@ -14,9 +14,9 @@ type Account struct {
 	Lost         int `json:"lost"`
 	// LostOlderThanRPO is [Account.LostOlderThan] of the RPO asked for.
 	LostOlderThanRPO int `json:"lost_older_than_rpo"`
-	// LostAfterKill of the lost ones were begun before the kill and acknowledged after its mark; their age is zero.
+	// LostAfterKill of the lost ones were acknowledged after the mark of the kill that lost them; their age is zero.
 	LostAfterKill int `json:"lost_after_kill"`
-	// LostOfUnknownAge of the lost ones were begun after the last known kill of their boot.
+	// LostOfUnknownAge of the lost ones were begun well after the last known kill of their boot.
 	LostOfUnknownAge int `json:"lost_of_unknown_age"`
 	// OldestLostAge and NewestLostAge are kill minus acknowledgement, in seconds. Nil if nothing with a known
 	// age is lost.
