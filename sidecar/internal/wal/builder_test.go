@@ -32,19 +32,20 @@ func (m memory) ReadWAL(p []byte, at wal.LSN) (int, error) {
 type builder struct {
 	memory
 	timeline wal.Timeline
+	magic    uint16
 	prev     wal.LSN
 	starts   []wal.LSN
 	ends     []wal.LSN
 }
 
 // newBuilder begins at a page border.
-func newBuilder(from wal.LSN) *builder { return &builder{memory: memory{from: from}, timeline: 1} }
+func newBuilder(from wal.LSN) *builder { return &builder{memory: memory{from: from}, timeline: 1, magic: 0xD110} }
 
 func (b *builder) at() wal.LSN { return b.from + wal.LSN(len(b.b)) }
 
 func (b *builder) options() wal.WalkOptions {
 	return wal.WalkOptions{PageRules: wal.PageRules{
-		SegmentSize: mb, MaxTimeline: b.timeline, SystemIdentifier: builderSystem, Major: 15,
+		SegmentSize: mb, MaxTimeline: b.timeline, SystemIdentifier: builderSystem,
 	}}
 }
 
@@ -58,7 +59,7 @@ func (b *builder) page(remaining int, flags uint16) {
 		flags |= 0x01
 	}
 	h := make([]byte, size)
-	binary.LittleEndian.PutUint16(h, 0xD110)
+	binary.LittleEndian.PutUint16(h, b.magic)
 	binary.LittleEndian.PutUint16(h[2:], flags)
 	binary.LittleEndian.PutUint32(h[4:], uint32(b.timeline))
 	binary.LittleEndian.PutUint64(h[8:], uint64(at))

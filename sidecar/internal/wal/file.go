@@ -155,7 +155,7 @@ func (f *SegmentFile) check(page []byte, off int64, zeros *bool) error {
 	switch {
 	case err == nil && *zeros:
 		return fmt.Errorf("page at %s: %w: it follows one of zeros", f.start+LSN(off), ErrPage)
-	case off == 0 || !errors.Is(err, ErrZeroPage):
+	case !errors.Is(err, ErrZeroPage):
 		return err
 	case *zeros:
 		return nil

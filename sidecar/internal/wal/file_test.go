@@ -100,7 +100,7 @@ func TestSegmentFileReturnsJustTheRequestedBytes(t *testing.T) {
 func TestSegmentFileRejectsPagesThatDoNotBelong(t *testing.T) {
 	const page = 7
 	harm := map[string]func(b []byte){
-		"zeros but for one byte":  func(b []byte) { clear(b[page*wal.PageSize : (page+1)*wal.PageSize-1]) },
+		"zeros but for one byte":  func(b []byte) { clear(b[page*wal.PageSize : (page+1)*wal.PageSize]); b[(page+1)*wal.PageSize-1] = 1 },
 		"page of another segment": func(b []byte) { b[page*wal.PageSize+8+3] ^= 0x40 },
 		"later timeline":          func(b []byte) { b[page*wal.PageSize+4] = 3 },
 		"unknown magic":           func(b []byte) { b[page*wal.PageSize] = 0x99 },

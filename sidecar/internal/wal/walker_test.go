@@ -205,6 +205,106 @@ func TestOldWALIsNotBelieved(t *testing.T) {
 	}
 }
 
+// TestForgeriesAreRefused has records whose checksum is right and that do not belong where they are.
+func TestForgeriesAreRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		forge func(*builder)
+		ok    bool
+	}{
+		"nothing":                     {func(b *builder) {}, true},
+		"a link to an earlier record": {func(b *builder) { b.prev = b.starts[0] }, false},
+		"a link to nothing":           {func(b *builder) { b.prev = 0 }, false},
+		"a link to itself":            {func(b *builder) { b.prev = b.at() }, false},
+		"timelines that go back":      {func(b *builder) { b.timeline = 1; b.fill(0) }, false},
+		"timelines that go on":        {func(b *builder) { b.timeline = 3; b.fill(0) }, true},
+		"an unknown manager":          {func(b *builder) { b.add(22, 0, nil) }, false},
+		"an extension's manager":      {func(b *builder) { b.add(128, 0, nil) }, true},
+		"an extension's, in 14":       {func(b *builder) { b.magic = 0xD10D; b.fill(0); b.add(128, 0, nil) }, false},
+		"14":                          {func(b *builder) { b.magic = 0xD10D; b.fill(0); b.add(21, 0, nil) }, true},
+		"a length of nothing":         {func(b *builder) { b.raw(make([]byte, 24)) }, false},
+		"a length of everything":      {func(b *builder) { b.raw(bytes.Repeat([]byte{0xFF}, 64)) }, false},
+	} {
+		b := newBuilder(5 << 20)
+		b.timeline = 2
+		b.add(10, 0, nil)
+		b.fill(0)
+		tt.forge(b)
+		b.add(10, 0, nil)
+		opt := b.options()
+		opt.MaxTimeline = 3
+		starts, _, end := walk(t, b, b.from, opt)
+		if ok := end.At == b.at(); ok != tt.ok || !ok && errors.Is(end, io.EOF) {
+			t.Errorf("%s: %d of %d records are believed: %v", name, len(starts), len(b.starts), end)
+		}
+	}
+	// The first record of a walk has nothing to be linked to, but must not be linked to what follows it.
+	b := newBuilder(5 << 20)
+	b.prev = 6 << 20
+	b.add(10, 0, nil)
+	if starts, _, _ := walk(t, b, b.from, b.options()); len(starts) != 0 {
+		t.Error("a record that follows a later one is believed")
+	}
+}
+
+// TestWALInsideOfWALIsNotRead has a record contain what looks like one, as when WAL files are stored in a table.
+func TestWALInsideOfWALIsNotRead(t *testing.T) {
+	b := newBuilder(5 << 20)
+	b.add(10, 0, nil)
+	inner := b.encode(10, 0, []byte("inner"))
+	start, _ := b.add(10, 0, append(make([]byte, 2*wal.PageSize), inner...))
+	at := b.from + wal.LSN(bytes.LastIndex(b.b, inner))
+	if at%8 != 0 || at/wal.PageSize == start/wal.PageSize {
+		t.Fatalf("the inner record is at %s", at)
+	}
+	if starts, _, _ := walk(t, b, at, b.options()); len(starts) != 0 {
+		t.Error("the inner record is believed")
+	}
+}
+
+// TestRecordsUpToAPosition must not look for a record that begins there, also where a page header comes in between.
+func TestRecordsUpToAPosition(t *testing.T) {
+	for _, from := range []wal.LSN{5<<20 + wal.PageSize, 6<<20 - wal.PageSize} {
+		b := newBuilder(from)
+		b.add(10, 0, nil)
+		b.fill(0)
+		header := wal.LSN(24)
+		if mb.Offset(b.at()) == 0 {
+			header = 40
+		}
+		for to, want := range map[wal.LSN]int{
+			0: 0, from: 0, b.starts[0]: 0, b.starts[0] + 1: 1, b.starts[1]: 1, b.at(): 2, b.at() + header: 2,
+		} {
+			n := 0
+			for _, err := range wal.NewWalker(b, from, b.options()).Records(to) {
+				if err != nil {
+					t.Errorf("up to %s: %v", to, err)
+				}
+				n++
+			}
+			if n != want {
+				t.Errorf("%d records begin before %s, want %d", n, to, want)
+			}
+		}
+		for _, err := range wal.NewWalker(b, b.at(), b.options()).Records(b.at() + header + 1) {
+			if !errors.As(err, new(*wal.EndError)) {
+				t.Errorf("a record that is not there: %v", err)
+			}
+		}
+	}
+}
+
+// TestWalkFromPastTheLimit must not read at all.
+func TestWalkFromPastTheLimit(t *testing.T) {
+	opt := newBuilder(0).options()
+	opt.Limit = 5 << 20
+	for _, from := range []wal.LSN{5 << 20, 5<<20 + 40, 6 << 20} {
+		w := wal.NewWalker(limited{t, memory{}, opt.Limit}, from, opt)
+		if _, err := w.Next(); !errors.Is(err, io.EOF) || !errors.As(err, new(*wal.EndError)) {
+			t.Errorf("from %s: %v", from, err)
+		}
+	}
+}
+
 func TestOverwrittenRecord(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -282,6 +382,8 @@ func TestShutdownCheckpointMustAgree(t *testing.T) {
 	binary.LittleEndian.PutUint64(body[2:], uint64(b.at()))
 	binary.LittleEndian.PutUint32(body[10:], 1)
 	start, end := b.add(wal.ManagerXLOG, 0x00, body)
+	binary.LittleEndian.PutUint64(body[2:], uint64(b.at()))
+	online, _ := b.add(wal.ManagerXLOG, 0x10, body)
 	good := wal.Control{
 		State: wal.StateShutDown, CheckPoint: start, Redo: start, CheckPointTimeline: 1, SegmentSize: mb,
 		SystemIdentifier: builderSystem,
@@ -290,18 +392,19 @@ func TestShutdownCheckpointMustAgree(t *testing.T) {
 		t.Fatalf("the checkpoint ends at %s (%v), want %s", got, err, end)
 	}
 	for name, change := range map[string]func(*wal.Control){
-		"running":             func(c *wal.Control) { c.State = wal.StateInProduction },
-		"a standby":           func(c *wal.Control) { c.State = wal.StateShutDownInRecovery },
-		"another record":      func(c *wal.Control) { c.CheckPoint, c.Redo = b.starts[0], b.starts[0] },
-		"no record":           func(c *wal.Control) { c.CheckPoint, c.Redo = end, end },
-		"inside of a record":  func(c *wal.Control) { c.CheckPoint, c.Redo = start+8, start+8 },
-		"inside of a header":  func(c *wal.Control) { c.CheckPoint, c.Redo = 5<<20+8, 5<<20+8 },
-		"another redo":        func(c *wal.Control) { c.Redo = b.starts[0] },
-		"another timeline":    func(c *wal.Control) { c.CheckPointTimeline = 2 },
-		"another system":      nil, // seen on a segment's first page only
-		"a missing timeline":  func(c *wal.Control) { c.CheckPointTimeline = 0 },
-		"another segmenting":  func(c *wal.Control) { c.SegmentSize = 2 << 20 },
-		"a position past all": func(c *wal.Control) { c.CheckPoint, c.Redo = 9<<20+40, 9<<20+40 },
+		"running":                 func(c *wal.Control) { c.State = wal.StateInProduction },
+		"a standby":               func(c *wal.Control) { c.State = wal.StateShutDownInRecovery },
+		"another record":          func(c *wal.Control) { c.CheckPoint, c.Redo = b.starts[0], b.starts[0] },
+		"no record":               func(c *wal.Control) { c.CheckPoint, c.Redo = b.at(), b.at() },
+		"a checkpoint on the way": func(c *wal.Control) { c.CheckPoint, c.Redo = online, online },
+		"inside of a record":      func(c *wal.Control) { c.CheckPoint, c.Redo = start+8, start+8 },
+		"inside of a header":      func(c *wal.Control) { c.CheckPoint, c.Redo = 5<<20+8, 5<<20+8 },
+		"another redo":            func(c *wal.Control) { c.Redo = b.starts[0] },
+		"another timeline":        func(c *wal.Control) { c.CheckPointTimeline = 2 },
+		"another system":          nil, // seen on a segment's first page only
+		"a missing timeline":      func(c *wal.Control) { c.CheckPointTimeline = 0 },
+		"another segmenting":      func(c *wal.Control) { c.SegmentSize = 2 << 20 },
+		"a position past all":     func(c *wal.Control) { c.CheckPoint, c.Redo = 9<<20+40, 9<<20+40 },
 	} {
 		c := good
 		if change == nil {
@@ -394,6 +497,11 @@ func TestCommitTimeOfEachForm(t *testing.T) {
 		{wal.ManagerTransaction, 0x00, short[:9], false, false},
 		{wal.ManagerTransaction, 0x00, append([]byte{0, 0}, short...), false, false},
 		{wal.ManagerTransaction, 0x00, nil, false, false},
+		{wal.ManagerTransaction, 0x00, []byte{0xFC, 1, 2}, false, false},
+		{wal.ManagerTransaction, 0x00, []byte{0xFD}, false, false},
+		{wal.ManagerTransaction, 0x00, []byte{0xFE, 8, 0, 0}, false, false},
+		{wal.ManagerTransaction, 0x00, []byte{0xFF}, false, false},
+		{wal.ManagerTransaction, 0x00, []byte{0xFF, 200, 1, 2, 3}, false, false},
 	} {
 		r := wal.Record{Manager: tt.manager, Info: tt.info, Data: tt.data}
 		c, commit := r.CommitTime()
