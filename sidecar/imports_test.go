@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"sidecar/internal/ship":                {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/basebackup":          {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/retention":           {"sidecar/internal/archive", "sidecar/internal/wal"},
+	"sidecar/internal/verify":              {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/restore":             {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/epoch":               {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/drain":               {"sidecar/internal/archive", "sidecar/internal/wal"},

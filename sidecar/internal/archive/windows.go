@@ -210,3 +210,30 @@ func (inv *Inventory) past(t wal.Timeline, at wal.LSN) bool {
 	_, ok := inv.next(t, at, MaxLSN)
 	return ok
 }
+
+// Holdings lists the pieces of WAL that there are of branch b from position from on, in order, passing over gaps.
+func (inv *Inventory) Holdings(b Branch, from wal.LSN) []Piece {
+	var all []Piece
+	for i, g := range b.Legs {
+		if from >= g.To {
+			continue
+		}
+		at := max(from, g.From)
+		if i > 0 && at == g.From {
+			at = inv.Size.Floor(at)
+		}
+		for at < g.To {
+			pieces := inv.Follow(g.Timeline, at, g.To)
+			all = append(all, pieces...)
+			if n := len(pieces); n > 0 {
+				at = pieces[n-1].To
+			}
+			next, ok := inv.next(g.Timeline, at, g.To)
+			if !ok {
+				break
+			}
+			at = next
+		}
+	}
+	return all
+}

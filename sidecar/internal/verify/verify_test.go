@@ -1,0 +1,221 @@
+package verify_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/archive/archivetest"
+	"outrider.dev/sidecar/internal/verify"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+func run(t *testing.T, b archive.Bucket, quick bool) verify.Report {
+	t.Helper()
+	r, err := verify.Run(t.Context(), archive.New(b).WAL(mib), verify.Options{Quick: quick, Jobs: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func kinds(r verify.Report) []verify.Kind {
+	var all []verify.Kind
+	for _, p := range r.Problems {
+		if !slices.Contains(all, p.Kind) {
+			all = append(all, p.Kind)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestVerify(t *testing.T) {
+	f := makeFixture(t)
+	t.Run("a whole archive", func(t *testing.T) { whole(t, f) })
+	t.Run("damage", func(t *testing.T) { damage(t, f) })
+	t.Run("could not tell", func(t *testing.T) { outage(t, f) })
+	t.Run("a promise that is not kept", func(t *testing.T) { receipt(t, f) })
+}
+
+func whole(t *testing.T, f *fixture) {
+	var seen []int64
+	r, err := verify.Run(t.Context(), archive.New(f.bucket).WAL(mib), verify.Options{Jobs: 2, Progress: func(done, total int64) {
+		if done > total {
+			t.Errorf("progress %d of %d", done, total)
+		}
+		seen = append(seen, done)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Problems) != 0 {
+		t.Errorf("problems in an archive that has none: %+v", r.Problems)
+	}
+	sealed := int(f.last.Number - f.first.Number + 1)
+	if r.Objects != sealed+2+4 || len(seen) != r.Objects || !slices.IsSorted(seen) {
+		t.Errorf("%d objects were read with %d steps of progress, want %d segments, 2 chunks, 4 parts", r.Objects, len(seen), sealed)
+	}
+	if len(r.Snapshots) != 2 || r.Snapshots[0].Checksums != verify.PagesVerified {
+		t.Errorf("snapshots = %+v", r.Snapshots)
+	}
+	if len(r.Branches) != 1 || !r.Branches[0].Newest || r.Branches[0].To != f.end || r.Branches[0].From == 0 {
+		t.Errorf("branches = %+v, want one that ends at %s", r.Branches, f.end)
+	}
+	if q := run(t, f.bucket, true); q.Objects != 0 || len(q.Problems) != 0 || !q.Quick {
+		t.Errorf("quick: %+v", q)
+	}
+}
+
+func damage(t *testing.T, f *fixture) {
+	seg := func(n uint64) string {
+		return "wal_005/" + wal.Segment{Timeline: 1, Number: f.first.Number + n}.Name(mib) + ".zst"
+	}
+	part := "basebackups_005/" + f.snapshots[0] + "/tar_partitions/part_001.tar.zst"
+	flip := func(b *archivetest.Bucket, key string, at int) {
+		body := b.Bytes(key)
+		body[(len(body)+at)%len(body)] ^= 1
+		b.SetBytes(key, body)
+	}
+	chunkKey := func(b *archivetest.Bucket) string {
+		i := slices.IndexFunc(b.Keys(), func(k string) bool { return strings.HasPrefix(k, "outrider/tail/") })
+		return b.Keys()[i]
+	}
+	cases := []struct {
+		name   string
+		damage func(t *testing.T, b *archivetest.Bucket)
+		object string
+		want   []verify.Kind
+		quick  []verify.Kind
+	}{
+		{"a segment is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, seg(2)) }, strings.TrimPrefix(seg(2), "wal_005/")[:24],
+			[]verify.Kind{verify.WALGap}, []verify.Kind{verify.WALGap}},
+		{"a segment inside a snapshot is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, seg(0)) }, f.snapshots[0],
+			[]verify.Kind{verify.SnapshotUnusable, verify.WALGap}, []verify.Kind{verify.SnapshotUnusable, verify.WALGap}},
+		{"a flipped bit in a segment", func(_ *testing.T, b *archivetest.Bucket) { flip(b, seg(1), -2000) }, seg(1), []verify.Kind{verify.SegmentDamaged}, nil},
+		{"a truncated segment", func(_ *testing.T, b *archivetest.Bucket) { b.SetBytes(seg(1), b.Bytes(seg(1))[:1000]) }, seg(1), []verify.Kind{verify.SegmentDamaged}, nil},
+		{"two segments have changed places", func(t *testing.T, b *archivetest.Bucket) { swap(t, b, seg(1), seg(2)) }, seg(2), []verify.Kind{verify.WrongWAL}, nil},
+		{"a flipped bit in a chunk", func(_ *testing.T, b *archivetest.Bucket) { flip(b, chunkKey(b), -9) }, "outrider/tail/", []verify.Kind{verify.ChunkDamaged}, nil},
+		{"a part is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, part) }, "part_001.tar.zst", []verify.Kind{verify.PartMissing}, []verify.Kind{verify.PartMissing}},
+		{"a part is short", func(_ *testing.T, b *archivetest.Bucket) { b.SetBytes(part, b.Bytes(part)[:100]) }, "part_001.tar.zst",
+			[]verify.Kind{verify.PartSize}, []verify.Kind{verify.PartSize}},
+		{"a flipped bit in a part", func(_ *testing.T, b *archivetest.Bucket) { flip(b, part, -20) }, "part_001.tar.zst", []verify.Kind{verify.PartDamaged}, nil},
+		{"a stray object among the parts", func(_ *testing.T, b *archivetest.Bucket) {
+			b.SetBytes(strings.Replace(part, "part_001.tar.zst", "notes.txt", 1), []byte("x"))
+		},
+			"notes.txt", []verify.Kind{verify.PartForeign}, []verify.Kind{verify.PartForeign}},
+		{"a damaged manifest", func(_ *testing.T, b *archivetest.Bucket) {
+			b.SetBytes("basebackups_005/"+f.snapshots[1]+"/outrider.json", []byte(`{"format":1,`))
+		}, f.snapshots[1], []verify.Kind{verify.DocumentDamaged}, []verify.Kind{verify.DocumentDamaged}},
+		{"a damaged claim", func(_ *testing.T, b *archivetest.Bucket) {
+			b.SetBytes("outrider/epochs/0000000001.json", []byte(`{"epoch":2}`))
+		},
+			"the documents of the WAL", []verify.Kind{verify.DocumentDamaged}, []verify.Kind{verify.DocumentDamaged}},
+		{"another database's identity", func(_ *testing.T, b *archivetest.Bucket) {
+			b.SetBytes("outrider/cluster.json", []byte(`{"format":1,"system_identifier":"12345","wal_segment_size":1048576}`))
+		}, seg(0), []verify.Kind{verify.WrongWAL}, nil},
+		{"no snapshot is left", func(t *testing.T, b *archivetest.Bucket) {
+			for _, s := range f.snapshots {
+				remove(t, b, "basebackups_005/"+s+"_backup_stop_sentinel.json")
+			}
+		}, "timeline 1", []verify.Kind{verify.NoSnapshot}, []verify.Kind{verify.NoSnapshot}},
+		{"a delta without its parent", func(t *testing.T, b *archivetest.Bucket) {
+			key := "basebackups_005/" + f.snapshots[1] + "_backup_stop_sentinel.json"
+			b.SetBytes(key, bytes.Replace(b.Bytes(key), []byte("{"), []byte(`{"DeltaFrom":"base_000000010000000000000001",`), 1))
+		}, f.snapshots[1], []verify.Kind{verify.ParentMissing}, []verify.Kind{verify.ParentMissing}},
+		{"bad pages", func(_ *testing.T, b *archivetest.Bucket) {
+			key := "basebackups_005/" + f.snapshots[1] + "/outrider.json"
+			b.SetBytes(key, bytes.Replace(b.Bytes(key), []byte(`"enabled":true`), []byte(`"enabled":true,"bad_pages":["base/1/1:2"]`), 1))
+		}, f.snapshots[1], []verify.Kind{verify.BadPages}, []verify.Kind{verify.BadPages}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			b := f.copy(t)
+			c.damage(t, b)
+			full := run(t, b, false)
+			if got := kinds(full); !slices.Equal(got, c.want) {
+				t.Errorf("problems = %q, want %q: %+v", got, c.want, full.Problems)
+			}
+			if !slices.ContainsFunc(full.Problems, func(p verify.Problem) bool { return strings.Contains(p.Object, c.object) }) {
+				t.Errorf("no problem names %s: %+v", c.object, full.Problems)
+			}
+			if got := kinds(run(t, b, true)); !slices.Equal(got, c.quick) {
+				t.Errorf("quick: problems = %q, want %q", got, c.quick)
+			}
+		})
+	}
+}
+
+func remove(t *testing.T, b *archivetest.Bucket, key string) {
+	t.Helper()
+	if b.Bytes(key) == nil {
+		t.Fatalf("there is no %s", key)
+	}
+	if err := b.Remove(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// swap exchanges two objects with their metadata, so that each is sound in itself.
+func swap(t *testing.T, b *archivetest.Bucket, x, y string) {
+	t.Helper()
+	xi, xerr := b.Stat(t.Context(), x)
+	yi, yerr := b.Stat(t.Context(), y)
+	xb, yb := b.Bytes(x), b.Bytes(y)
+	if err := errors.Join(xerr, yerr, b.Put(t.Context(), x, yb, archive.PutOptions{Meta: yi.Meta, Replace: true}),
+		b.Put(t.Context(), y, xb, archive.PutOptions{Meta: xi.Meta, Replace: true})); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// outage demands that what could not be told is an error and no problem of the archive.
+func outage(t *testing.T, f *fixture) {
+	for _, op := range []string{"open", "list", "stat"} {
+		for _, cause := range []error{errors.New("connection refused"), fs.ErrPermission} {
+			b := f.copy(t)
+			n := 0
+			b.Fault(func(o, key string) error {
+				if o != op {
+					return nil
+				}
+				if n++; n < 3 && op != "stat" {
+					return nil
+				}
+				return fmt.Errorf("%s %s: %w", o, key, cause)
+			})
+			r, err := verify.Run(t.Context(), archive.New(b).WAL(mib), verify.Options{Jobs: 2})
+			if !errors.Is(err, cause) || len(r.Problems) != 0 {
+				t.Errorf("%s fails with %v: error = %v, problems = %+v", op, cause, err, r.Problems)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := verify.Run(ctx, archive.New(f.bucket).WAL(mib), verify.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: error = %v", err)
+	}
+}
+
+func receipt(t *testing.T, f *fixture) {
+	b := f.copy(t)
+	w := archive.New(b).WAL(mib)
+	promise := func(end wal.LSN) []verify.Kind {
+		r := archive.Receipt{Epoch: 1, Clean: true, Timeline: 1, Durable: end, CheckpointEnd: end}
+		if err := w.PutReceipt(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		return kinds(run(t, b, true))
+	}
+	if got := promise(f.end); len(got) != 0 {
+		t.Errorf("a receipt that is kept: problems = %q", got)
+	}
+	if got := promise(f.end + 120); !slices.Equal(got, []verify.Kind{verify.ReceiptUnsupported}) {
+		t.Errorf("a receipt for more than there is: problems = %q", got)
+	}
+}
