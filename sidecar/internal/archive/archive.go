@@ -37,6 +37,10 @@ func (a *Archive) createJSON(ctx context.Context, key string, doc any) error {
 		return wrap("creating", key, err)
 	}
 	there, rerr := a.read(ctx, key)
+	if errors.Is(rerr, fs.ErrNotExist) {
+		// As text: that it is "not there" would be no answer to creating it.
+		return fmt.Errorf("creating %s: it existed, and was gone when it was to be compared: %v", key, rerr)
+	}
 	if rerr != nil {
 		return fmt.Errorf("reading %s, which exists already, to compare it: %w", key, rerr)
 	}
@@ -120,7 +124,7 @@ func (a *Archive) Cluster(ctx context.Context) (Cluster, error) {
 // ClaimCluster makes the root c's. If it is already that of the same system identifier and segment size it is
 // success; another one is ErrConflict.
 func (a *Archive) ClaimCluster(ctx context.Context, c Cluster) error {
-	c.Format = Format
+	c.Format, c.CreatedAt = Format, utc(c.CreatedAt)
 	err := a.createJSON(ctx, clusterKey, c)
 	if !errors.Is(err, fs.ErrExist) {
 		return err

@@ -28,22 +28,45 @@ func (w *WAL) PutChunk(ctx context.Context, c Chunk, raw []byte) (int, error) {
 	}
 	key := chunkKey(c, w.Size)
 	sum := sha256.Sum256(raw)
-	hexSum := hex.EncodeToString(sum[:])
+	o := PutOptions{Meta: map[string]string{
+		metaLength: strconv.Itoa(len(raw)), metaSHA256: hex.EncodeToString(sum[:]), metaEpoch: strconv.FormatUint(c.Epoch, 10),
+	}}
 	body := w.codec.compress(nil, raw)
-	err := w.bucket.Put(ctx, key, body, PutOptions{Meta: map[string]string{
-		metaLength: strconv.Itoa(len(raw)), metaSHA256: hexSum, metaEpoch: strconv.FormatUint(c.Epoch, 10),
-	}})
+	err := w.bucket.Put(ctx, key, body, o)
 	if !errors.Is(err, fs.ErrExist) {
 		return len(body), wrap("storing", key, err)
 	}
-	there, err := w.StatChunk(ctx, c)
-	if err != nil {
-		return 0, fmt.Errorf("comparing with the chunk that is there: %w", err)
+	damaged, err := w.compareChunk(ctx, c, raw, o.Meta[metaSHA256])
+	if err != nil || !damaged {
+		return len(body), err
 	}
-	if there.SHA256 != hexSum {
-		return 0, fmt.Errorf("storing %s: %w", key, ErrConflict)
+	// It was to hold just these bytes and does not: the upload of an earlier life went wrong.
+	o.Replace = true
+	return len(body), wrap("repairing", key, w.bucket.Put(ctx, key, body, o))
+}
+
+// compareChunk reads the chunk that is there instead of ours. damaged means that it says it is ours and is not.
+func (w *WAL) compareChunk(ctx context.Context, c Chunk, raw []byte, sum string) (damaged bool, err error) {
+	key := chunkKey(c, w.Size)
+	there, err := w.ReadChunk(ctx, c)
+	switch {
+	case err == nil && bytes.Equal(there, raw):
+		return false, nil
+	case err == nil:
+		return false, fmt.Errorf("storing %s: %w", key, ErrConflict)
+	case errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("storing %s: it existed, and was gone when it was to be compared: %v", key, err)
+	case !errors.Is(err, ErrCorrupt):
+		return false, fmt.Errorf("comparing with the chunk that is there: %w", err)
 	}
-	return len(body), nil
+	info, serr := w.StatChunk(ctx, c)
+	if serr != nil {
+		return false, fmt.Errorf("comparing with the chunk that is there: %w", serr)
+	}
+	if info.SHA256 != sum {
+		return false, fmt.Errorf("storing %s: %w: %w", key, ErrConflict, err)
+	}
+	return true, nil
 }
 
 // StatChunk reads the recorded hash of a chunk.
@@ -96,15 +119,15 @@ func (w *WAL) RemoveChunks(ctx context.Context, chunks []Chunk) error {
 }
 
 // PutHistory stores the .history file of t, exactly as PostgreSQL wrote it.
-func (w *Archive) PutHistory(ctx context.Context, t wal.Timeline, content []byte) error {
+func (a *Archive) PutHistory(ctx context.Context, t wal.Timeline, content []byte) error {
 	key := walDir + wal.HistoryName(t) + Extension
-	err := w.bucket.Put(ctx, key, w.codec.compress(nil, content), PutOptions{})
+	err := a.bucket.Put(ctx, key, a.codec.compress(nil, content), PutOptions{})
 	if !errors.Is(err, fs.ErrExist) {
 		return wrap("storing", key, err)
 	}
-	there, err := w.RawHistory(ctx, key)
+	there, err := a.RawHistory(ctx, key)
 	if err != nil {
-		return err
+		return fmt.Errorf("comparing with the history that is there: %w", err)
 	}
 	if !bytes.Equal(there, content) {
 		return fmt.Errorf("storing %s: %w", key, ErrConflict)
@@ -113,12 +136,12 @@ func (w *Archive) PutHistory(ctx context.Context, t wal.Timeline, content []byte
 }
 
 // RawHistory reads a .history object, whatever its compression, as PostgreSQL wrote it.
-func (w *Archive) RawHistory(ctx context.Context, key string) ([]byte, error) {
-	body, _, err := w.bucket.Open(ctx, key, Range{})
+func (a *Archive) RawHistory(ctx context.Context, key string) ([]byte, error) {
+	body, _, err := a.bucket.Open(ctx, key, Range{})
 	if err != nil {
 		return nil, wrap("reading", key, err)
 	}
-	raw, err := w.codec.decompressing(key, body)
+	raw, err := a.codec.decompressing(key, body)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"strings"
 	"sync"
@@ -85,72 +86,102 @@ func knownExtension(ext string) bool {
 	return false
 }
 
-// decompressing chooses the decompressor by the extension of key, as WAL-G does. Closing it closes src. What src
-// delivers but cannot be decompressed is ErrCorrupt; an error of src itself is passed on as it is.
+// decompressing chooses the decompressor by the extension of key, as WAL-G does. Closing it closes src. Bytes that
+// cannot be decoded are ErrCorrupt; an error of src is src's error.
 func (c *codec) decompressing(key string, src io.ReadCloser) (io.ReadCloser, error) {
-	watched := &watchedSource{Reader: src}
+	s := &decompressStream{key: key, src: &source{ReadCloser: src}, done: func() {}}
 	switch ext := path.Ext(key); {
 	case ext == ".zst":
 		d := c.decoders.Get().(*zstd.Decoder)
-		if err := d.Reset(watched); err != nil {
-			return nil, fmt.Errorf("reading %s as zstd: %w", key, errors.Join(watched.blame(err), src.Close()))
+		s.Reader = d
+		s.done = func() {
+			// An unread decoder holds on to what it reads from; resetting with nil lets go.
+			if d.Reset(nil) == nil {
+				c.decoders.Put(d)
+			}
 		}
-		return &decompressStream{Reader: d, src: watched, close: func() error {
-			// An unread decoder keeps its goroutine; resetting with nil ends it.
-			err := d.Reset(nil)
-			c.decoders.Put(d)
-			return errors.Join(err, src.Close())
-		}}, nil
+		if err := d.Reset(s.src); err != nil {
+			return nil, errors.Join(s.judge(err), s.Close())
+		}
 	case ext == ".lz4":
-		return &decompressStream{Reader: lz4.NewReader(watched), src: watched, close: src.Close}, nil
+		s.Reader = lz4.NewReader(s.src)
 	case ext == ".gz":
-		g, err := gzip.NewReader(watched)
+		g, err := gzip.NewReader(s.src)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s as gzip: %w", key, errors.Join(watched.blame(err), src.Close()))
+			return nil, errors.Join(s.judge(err), s.Close())
 		}
-		return &decompressStream{Reader: g, src: watched, close: src.Close}, nil
+		s.Reader = g
 	case ext == ".tar" || !strings.Contains(path.Base(key), "."):
 		return src, nil
 	default:
-		return nil, fmt.Errorf("reading %s: files ending in %q are not understood; expected .zst, .lz4, .gz or nothing", key, ext)
+		return nil, errors.Join(src.Close(), fmt.Errorf("reading %s: files ending in %q are not understood; expected .zst, .lz4, .gz or nothing", key, ext))
 	}
+	return s, nil
 }
 
-// watchedSource remembers whether it was the source that failed.
-type watchedSource struct {
-	io.Reader
-	failed bool
+// source remembers how reading it ended, which decoders do not tell apart from bytes that make no sense.
+type source struct {
+	io.ReadCloser
+	err error
 }
 
-func (w *watchedSource) Read(p []byte) (int, error) {
-	n, err := w.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		w.failed = true
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil {
+		s.err = err
 	}
 	return n, err
 }
 
-// blame makes an error of the decompressor ErrCorrupt if the source was read without one.
-func (w *watchedSource) blame(err error) error {
-	if err == nil || w.failed {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrCorrupt, err)
-}
-
 type decompressStream struct {
 	io.Reader
-	src   *watchedSource
-	close func() error
+	key    string
+	src    *source
+	done   func()
+	closed bool
 }
 
 func (s *decompressStream) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
-	if err == nil || err == io.EOF { //nolint:errorlint // a wrapped EOF is a truncation, see below
-		return n, err
+	if s.closed {
+		return 0, fmt.Errorf("reading %s: %w", s.key, fs.ErrClosed)
 	}
-	// Not io.EOF or io.ErrUnexpectedEOF any more for those who look for the end of a stream.
-	return n, s.src.blame(err)
+	n, err := s.Reader.Read(p)
+	switch {
+	case err == nil:
+		return n, nil
+	case err == io.EOF: //nolint:errorlint // a wrapped one is not the end
+		// The checksum of the object is compared at its end, which a decoder need not have reached.
+		return n, s.drain()
+	}
+	return n, s.judge(err)
 }
 
-func (s *decompressStream) Close() error { return s.close() }
+// drain reads what is left of the object and returns io.EOF, or why it could not be read.
+func (s *decompressStream) drain() error {
+	if s.src.err == nil {
+		_, _ = io.Copy(io.Discard, s.src) // its error is remembered
+	}
+	if s.src.err == nil || s.src.err == io.EOF { //nolint:errorlint // as above
+		return io.EOF
+	}
+	return fmt.Errorf("reading %s: %w", s.key, s.src.err)
+}
+
+// judge decides whether err is about the bytes or about getting them: a transfer that was damaged or broke off says
+// nothing about the object.
+func (s *decompressStream) judge(err error) error {
+	if d := s.drain(); d != io.EOF { //nolint:errorlint // as above
+		return d
+	}
+	return fmt.Errorf("reading %s: %w: %w", s.key, ErrCorrupt, err)
+}
+
+// Close may be called more than once; a decoder must go back only once, or two readers would share it.
+func (s *decompressStream) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.done()
+	return s.src.Close()
+}

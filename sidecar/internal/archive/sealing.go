@@ -100,12 +100,29 @@ func (j *sealing) stream(ctx context.Context, key string, options PutOptions) (O
 	}}, options)
 }
 
-func (j *sealing) replacePadded(ctx context.Context, there SegmentInfo) (SegmentInfo, error) {
-	prefix, err := hashPrefix(j.r.Raw, there.Valid)
-	if err != nil {
-		return there, fmt.Errorf("reading segment %s to compare it: %w", j.r.Segment.Name(j.w.Size), err)
+// reconcile compares with the object that exists already, and decides whether it is as good as ours, is to be
+// replaced, or is somebody else's.
+func (j *sealing) reconcile(ctx context.Context) (SegmentInfo, error) {
+	there, theirs, err := j.w.readBack(ctx, j.r.Segment, j.r.Valid)
+	if errors.Is(err, ErrCorrupt) && there.Known && there.Valid == j.r.Valid && there.SHA256 == j.sum {
+		// It was to hold just these bytes and does not: the upload of an earlier life went wrong.
+		return j.put(ctx, true)
 	}
-	if prefix != there.SHA256 || !j.r.ReplacePadded {
+	if err != nil {
+		return there, fmt.Errorf("comparing with the segment that is there: %w", err)
+	}
+	ours := j.sum
+	if there.Valid < j.r.Valid {
+		if ours, err = hashPrefix(j.r.Raw, there.Valid); err != nil {
+			return there, fmt.Errorf("reading segment %s to compare it: %w", j.r.Segment.Name(j.w.Size), err)
+		}
+	}
+	switch {
+	case ours != theirs:
+		return there, j.w.conflict(j.r, there)
+	case there.Valid >= j.r.Valid:
+		return there, nil
+	case !there.Padded || !j.r.ReplacePadded:
 		return there, j.w.conflict(j.r, there)
 	}
 	return j.put(ctx, true)

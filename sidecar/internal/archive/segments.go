@@ -61,7 +61,8 @@ type SealRequest struct {
 	ReplacePadded bool
 }
 
-// Seal stores a segment. Equal content that is already there is success; other content is ErrConflict.
+// Seal stores a segment. Equal content that is already there is success, and so is a longer object that begins with
+// the same bytes; other content is ErrConflict. What is there is believed only after it was read back.
 func (w *WAL) Seal(ctx context.Context, r SealRequest) (SegmentInfo, error) {
 	if r.Valid <= 0 || r.Valid > int64(w.Size) {
 		return SegmentInfo{}, fmt.Errorf("sealing %s: %d valid bytes do not fit a segment of %d", r.Segment.Name(w.Size), r.Valid, w.Size)
@@ -75,22 +76,25 @@ func (w *WAL) Seal(ctx context.Context, r SealRequest) (SegmentInfo, error) {
 	if !errors.Is(err, fs.ErrExist) {
 		return info, err
 	}
-	there, err := w.StatSegment(ctx, r.Segment)
+	return j.reconcile(ctx)
+}
+
+// readBack reads a segment whole, which checks it, and returns the hash of its first n bytes, or of those before its
+// padding if they are fewer.
+func (w *WAL) readBack(ctx context.Context, s wal.Segment, n int64) (SegmentInfo, string, error) {
+	r, info, err := w.OpenSegment(ctx, s)
 	if err != nil {
-		return there, fmt.Errorf("comparing with the segment that is there: %w", err)
-	}
-	if !there.Known {
-		if there, err = w.measure(ctx, there); err != nil {
-			return there, err
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("it existed and is gone: %v", err) // as text: not an answer to sealing it
 		}
+		return info, "", err
 	}
-	if there.Valid == r.Valid && there.SHA256 == j.sum {
-		return there, nil
+	h := sha256.New()
+	_, err = io.CopyN(h, r, min(n, info.Valid))
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
 	}
-	if there.Valid < r.Valid && there.Padded {
-		return j.replacePadded(ctx, there)
-	}
-	return there, w.conflict(r, there)
+	return info, hex.EncodeToString(h.Sum(nil)), errors.Join(err, r.Close())
 }
 
 func (w *WAL) conflict(r SealRequest, there SegmentInfo) error {
@@ -131,21 +135,6 @@ func segmentInfo(s wal.Segment, o ObjectInfo, z wal.SegmentSize) (SegmentInfo, e
 	}
 	info.Known, info.Valid, info.SHA256, info.Padded = true, n, o.Meta[metaSHA256], o.Meta[metaPadded] == "true"
 	info.Epoch, _ = strconv.ParseUint(o.Meta[metaEpoch], 10, 64)
-	return info, nil
-}
-
-// measure reads a segment that carries no metadata to learn its hash.
-func (w *WAL) measure(ctx context.Context, s SegmentInfo) (SegmentInfo, error) {
-	r, info, err := w.OpenSegment(ctx, s.Segment)
-	if err != nil {
-		return info, err
-	}
-	defer r.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
-		return info, wrap("reading", s.Key, err)
-	}
-	info.SHA256 = hex.EncodeToString(h.Sum(nil))
 	return info, nil
 }
 
