@@ -45,6 +45,13 @@ func (c client) put(path, body string) {
 	}
 }
 
+func (c client) remove(path string) {
+	c.t.Helper()
+	if status, text := c.do("DELETE", "/control/"+path, ""); status != 204 {
+		c.t.Fatalf("DELETE %s: %d %s", path, status, text)
+	}
+}
+
 func (c client) get(path string) string {
 	c.t.Helper()
 	status, text := c.do("GET", path, "")
@@ -54,19 +61,23 @@ func (c client) get(path string) string {
 	return text
 }
 
-func TestSwitches(t *testing.T) {
-	cloud := devtest.Start(t)
-	c := client{t, cloud.MetadataURL}
-	bucket := func(id, secret string) *v1.Bucket {
-		t.Helper()
-		client, err := v1.New(cloud.Endpoint, id, secret)
-		must(t, err)
-		b, err := client.Bucket(cloud.Bucket)
-		must(t, err)
-		return b
-	}
-	b := bucket(cloud.AccessKeyID, cloud.AccessKeySecret)
+func bucket(t *testing.T, cloud *devtest.Cloud, id, secret string) *v1.Bucket {
+	t.Helper()
+	client, err := v1.New(cloud.Endpoint, id, secret)
+	must(t, err)
+	b, err := client.Bucket(cloud.Bucket)
+	must(t, err)
+	return b
+}
 
+func start(t *testing.T) (*devtest.Cloud, client, *v1.Bucket) {
+	t.Helper()
+	cloud := devtest.Start(t)
+	return cloud, client{t, cloud.MetadataURL}, bucket(t, cloud, cloud.AccessKeyID, cloud.AccessKeySecret)
+}
+
+func TestFaults(t *testing.T) {
+	cloud, c, b := start(t)
 	c.put("faults", `[{"op":"put","prefix":"a/","count":1,"kind":"status","status":500},{"op":"get","kind":"delay","delay":"1ms"}]`)
 	if err := b.PutObject("a/k", strings.NewReader("x")); err == nil {
 		t.Error("the fault did not fire")
@@ -77,10 +88,20 @@ func TestSwitches(t *testing.T) {
 	if len(state) != 2 || state[0].Fired != 1 || state[1].Fault.Delay != time.Millisecond {
 		t.Errorf("faults %+v", state)
 	}
-	if status, _ := c.do("DELETE", "/control/faults", ""); status != 204 || len(cloud.OSS.Faults()) != 0 {
-		t.Errorf("faults after DELETE: %d %v", status, cloud.OSS.Faults())
+	c.remove("faults")
+	if n := len(cloud.OSS.Faults()); n != 0 {
+		t.Errorf("%d faults after DELETE", n)
 	}
+	c.put("metadata-faults", `[{"prefix":"/latest","kind":"status","status":503}]`)
+	if status, _ := c.do("GET", "/latest/meta-data/instance-id", ""); status != 503 {
+		t.Errorf("metadata fault: %d", status)
+	}
+	c.remove("metadata-faults")
+	c.get("/latest/meta-data/instance-id")
+}
 
+func TestInstance(t *testing.T) {
+	cloud, c, _ := start(t)
 	spot := "/latest/meta-data/instance/spot/termination-time"
 	c.put("spot-termination", "2026-11-23T17:03:00Z")
 	if got := c.get(spot); got != "2026-11-23T17:03:00Z" {
@@ -91,28 +112,21 @@ func TestSwitches(t *testing.T) {
 	if left := time.Until(at); err != nil || left < 60*time.Second || left > 120*time.Second {
 		t.Errorf("in %v, %v", left, err)
 	}
-	if status, _ := c.do("DELETE", "/control/spot-termination", ""); status != 204 {
-		t.Errorf("DELETE: %d", status)
-	}
+	c.remove("spot-termination")
 	if status, _ := c.do("GET", spot, ""); status != 404 {
 		t.Errorf("a notice that was taken back: %d", status)
 	}
-
 	c.put("metadata", `{"instance_id":"i-other","role":"worker"}`)
 	c.put("metadata", `{"http_tokens":"off"}`)
 	if got := cloud.Metadata.Settings(); got.InstanceID != "i-other" || got.Role != "worker" || got.HTTPTokens != "off" {
 		t.Errorf("settings %+v", got)
 	}
-	c.put("metadata-faults", `[{"prefix":"/latest","kind":"status","status":503}]`)
-	if status, _ := c.do("GET", "/latest/meta-data/instance-id", ""); status != 503 {
-		t.Errorf("metadata fault: %d", status)
-	}
-	if status, _ := c.do("DELETE", "/control/metadata-faults", ""); status != 204 {
-		t.Errorf("DELETE: %d", status)
-	}
+}
 
+func TestKeys(t *testing.T) {
+	cloud, c, _ := start(t)
 	c.put("keys", `{"add":[{"id":"w","secret":"s","rules":[{"actions":["oss:GetObject"]}]}],"roles":{"worker":[{"actions":["oss:GetObject"]}]}}`)
-	if err := bucket("w", "s").PutObject("k", strings.NewReader("x")); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+	if err := bucket(t, cloud, "w", "s").PutObject("k", strings.NewReader("x")); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
 		t.Errorf("beyond the rules: %v", err)
 	}
 	if text := c.get("/control/keys"); !strings.Contains(text, `"id": "w"`) || strings.Contains(text, cloud.AccessKeySecret) {
@@ -122,30 +136,37 @@ func TestSwitches(t *testing.T) {
 	if _, ok := cloud.Keys.Lookup("w"); ok {
 		t.Error("the key was not revoked")
 	}
+	c.put("sts", `{"lifetime_seconds":5}`)
+	status, text := c.do("POST", "/sts/?Action=AssumeRoleWithOIDC&RoleArn=acs:ram::1:role/worker&OIDCProviderArn=p&OIDCToken=t&RoleSessionName=s&Format=JSON", "")
+	if all := cloud.Keys.All(); status != 200 || len(all) != 2 || time.Until(all[1].Expires) > 5*time.Second {
+		t.Errorf("%d %s, keys %+v", status, text, all)
+	}
+}
 
+func TestBucketsAndCounters(t *testing.T) {
+	cloud, c, b := start(t)
+	must(t, b.PutObject("k", strings.NewReader("x")))
 	c.put("versioning", `{"bucket":"`+cloud.Bucket+`","status":"Enabled"}`)
-	must(t, b.PutObject("a/k", strings.NewReader("y"), v1.ForbidOverWrite(true)))
+	must(t, b.PutObject("k", strings.NewReader("y"), v1.ForbidOverWrite(true)))
 	c.put("worm", `{"bucket":"`+cloud.Bucket+`","enabled":true}`)
-	if err := b.DeleteObject("a/k"); err == nil {
+	if err := b.DeleteObject("k"); err == nil {
 		t.Error("deleted from a locked bucket")
 	}
-	c.put("sts", `{"lifetime_seconds":5}`)
-
 	text := c.get("/control/requests?recent=1")
 	for _, part := range []string{`"PutObject"`, `"FileImmutable": 1`, `"metadata"`, `"operation": "DeleteObject"`, `"objects": 1`} {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %s in %s", part, text)
 		}
 	}
-	if status, _ := c.do("DELETE", "/control/requests", ""); status != 204 || cloud.Requests().Total() != 0 {
-		t.Errorf("after the reset: %d %v", status, cloud.Requests())
+	c.remove("requests")
+	if n := cloud.Requests().Total(); n != 0 {
+		t.Errorf("%d requests after the reset", n)
 	}
 }
 
 // TestMistakes: a wrong request is refused with a reason and changes nothing.
 func TestMistakes(t *testing.T) {
-	cloud := devtest.Start(t)
-	c := client{t, cloud.MetadataURL}
+	cloud, c, _ := start(t)
 	c.put("faults", `[{"kind":"delay","delay":"1ms"}]`)
 	for _, v := range []struct{ path, body, reason string }{
 		{"faults", `{}`, "JSON"},

@@ -17,9 +17,16 @@ import (
 // listing is what all pages of one listing hold together.
 type listing struct{ Keys, Prefixes []string }
 
+// ask is what a listing asks for.
+type ask struct {
+	prefix, delimiter, after string
+	size                     int
+}
+
 // model computes a listing the simple way: a key with the delimiter behind the prefix stands for its group, and what
 // is not above after, or whose group is after, is left out.
-func model(keys []string, prefix, delimiter, after string) listing {
+func model(keys []string, q ask) listing {
+	prefix, delimiter, after := q.prefix, q.delimiter, q.after
 	var l listing
 	for _, k := range slices.Sorted(slices.Values(keys)) {
 		if !strings.HasPrefix(k, prefix) || k <= after {
@@ -71,26 +78,24 @@ func TestListAgainstModel(t *testing.T) {
 		}
 	}
 	for range 20 {
-		prefix, delimiter, after := "", "", ""
+		q := ask{size: []int{1, 7, 100, 1000}[random.IntN(4)]}
 		if random.IntN(3) > 0 {
 			k := keys[random.IntN(len(keys))]
-			prefix = validPrefix(k, random.IntN(len(k)+1))
+			q.prefix = validPrefix(k, random.IntN(len(k)+1))
 		}
 		if random.IntN(3) > 0 {
-			delimiter = []string{"/", "/", "b", "ab", "é"}[random.IntN(5)]
+			q.delimiter = []string{"/", "/", "b", "ab", "é"}[random.IntN(5)]
 		}
 		if random.IntN(2) > 0 {
-			after = keys[random.IntN(len(keys))]
+			q.after = keys[random.IntN(len(keys))]
 		}
-		size := []int{1, 7, 100, 1000}[random.IntN(4)]
-		want := model(keys, prefix, delimiter, after)
-		size = max(size, (len(want.Keys)+len(want.Prefixes))/40) // more requests prove no more
-		name := fmt.Sprintf("prefix %q delimiter %q after %q max %d", prefix, delimiter, after, size)
-		if diff := cmp.Diff(want, pagesV1(t, b, prefix, delimiter, after, size)); diff != "" {
-			t.Errorf("ListObjects, %s: %s", name, diff)
+		want := model(keys, q)
+		q.size = max(q.size, (len(want.Keys)+len(want.Prefixes))/40) // more requests prove no more
+		if diff := cmp.Diff(want, pagesV1(t, b, q)); diff != "" {
+			t.Errorf("ListObjects, %+v: %s", q, diff)
 		}
-		if diff := cmp.Diff(want, pagesV2(t, b, prefix, delimiter, after, size)); diff != "" {
-			t.Errorf("ListObjectsV2, %s: %s", name, diff)
+		if diff := cmp.Diff(want, pagesV2(t, b, q)); diff != "" {
+			t.Errorf("ListObjectsV2, %+v: %s", q, diff)
 		}
 	}
 }
@@ -98,18 +103,19 @@ func TestListAgainstModel(t *testing.T) {
 // validPrefix cuts s at n or a little before, not within a character.
 func validPrefix(s string, n int) string { return strings.ToValidUTF8(s[:n], "") }
 
-func pagesV1(t *testing.T, b *v1.Bucket, prefix, delimiter, marker string, size int) listing {
+func pagesV1(t *testing.T, b *v1.Bucket, q ask) listing {
 	t.Helper()
+	marker := q.after
 	var l listing
 	for {
-		r, err := b.ListObjects(v1.Prefix(prefix), v1.Delimiter(delimiter), v1.Marker(marker), v1.MaxKeys(size))
+		r, err := b.ListObjects(v1.Prefix(q.prefix), v1.Delimiter(q.delimiter), v1.Marker(marker), v1.MaxKeys(q.size))
 		must(t, err)
 		for _, o := range r.Objects {
 			l.Keys = append(l.Keys, o.Key)
 		}
 		l.Prefixes = append(l.Prefixes, r.CommonPrefixes...)
-		if n := len(r.Objects) + len(r.CommonPrefixes); n > size || r.IsTruncated && n != size {
-			t.Fatalf("a page of %d with %d entries", size, n)
+		if n := len(r.Objects) + len(r.CommonPrefixes); n > q.size || r.IsTruncated && n != q.size {
+			t.Fatalf("a page of %d with %d entries", q.size, n)
 		}
 		if !r.IsTruncated {
 			return l
@@ -118,10 +124,10 @@ func pagesV1(t *testing.T, b *v1.Bucket, prefix, delimiter, marker string, size 
 	}
 }
 
-func pagesV2(t *testing.T, b *v1.Bucket, prefix, delimiter, after string, size int) listing {
+func pagesV2(t *testing.T, b *v1.Bucket, q ask) listing {
 	t.Helper()
 	var l listing
-	options := []v1.Option{v1.Prefix(prefix), v1.Delimiter(delimiter), v1.StartAfter(after), v1.MaxKeys(size)}
+	options := []v1.Option{v1.Prefix(q.prefix), v1.Delimiter(q.delimiter), v1.StartAfter(q.after), v1.MaxKeys(q.size)}
 	token := ""
 	for {
 		page := options

@@ -169,7 +169,14 @@ func TestAuthentication(t *testing.T) {
 			must(t, put(id, secret))
 		})
 	}
-	skew.Store(0)
+}
+
+func TestStrangersAndExpiry(t *testing.T) {
+	var skew atomic.Int64
+	cloud := devtest.Start(t, func(c *oss.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+	})
+	must(t, cloud.OSS.WriteObject(cloud.Bucket, "k", []byte("x")))
 	if status, text := fetch(t, cloud.Endpoint+"/"+cloud.Bucket+"/k"); status != 403 || !strings.Contains(text, "<Code>AccessDenied</Code>") {
 		t.Errorf("anonymous: %d %s", status, text)
 	}

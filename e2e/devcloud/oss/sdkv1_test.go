@@ -21,8 +21,11 @@ func TestSDKv1(t *testing.T) {
 			b := newV1(t, cloud, auth)
 			t.Run("objects", func(t *testing.T) { v1Objects(t, b) })
 			t.Run("read", func(t *testing.T) { v1Read(t, b) })
+			t.Run("conditions", func(t *testing.T) { v1Conditions(t, b) })
+			t.Run("archive", func(t *testing.T) { v1Archive(t, b) })
 			t.Run("append", func(t *testing.T) { v1Append(t, b) })
 			t.Run("multipart", func(t *testing.T) { v1Multipart(t, b) })
+			t.Run("abort", func(t *testing.T) { v1Abort(t, b) })
 			t.Run("copy", func(t *testing.T) { v1Copy(t, b) })
 			t.Run("bucket", func(t *testing.T) { v1Bucket(t, b) })
 			t.Run("presigned", func(t *testing.T) { v1Presigned(t, b) })
@@ -119,8 +122,13 @@ func v1Read(t *testing.T, b *v1.Bucket) {
 	header(t, h, "Content-Type", "text/x y")
 	header(t, h, "Cache-Control", "no-store")
 
-	etag := h.Get("ETag")
-	hour := time.Hour
+}
+
+func v1Conditions(t *testing.T, b *v1.Bucket) {
+	must(t, b.PutObject("r", body("0123456789")))
+	h, err := b.GetObjectMeta("r")
+	must(t, err)
+	etag, hour := h.Get("ETag"), time.Hour
 	for _, v := range []struct {
 		name   string
 		option v1.Option
@@ -144,8 +152,11 @@ func v1Read(t *testing.T, b *v1.Bucket) {
 		}
 		equal(t, v.name, got, v.status)
 	}
+}
+
+func v1Archive(t *testing.T, b *v1.Bucket) {
 	must(t, b.PutObject("cold", body("x"), v1.ObjectStorageClass(v1.StorageArchive)))
-	_, err = b.GetObject("cold")
+	_, err := b.GetObject("cold")
 	wantCode(t, err, "InvalidObjectState")
 	must(t, b.RestoreObject("cold"))
 	r, err := b.GetObject("cold")
@@ -252,7 +263,10 @@ func v1Multipart(t *testing.T, b *v1.Bucket) {
 	wantCode(t, err, "NoSuchUpload")
 	wantCode(t, b.AbortMultipartUpload(m), "NoSuchUpload")
 
-	m, err = b.InitiateMultipartUpload("aborted")
+}
+
+func v1Abort(t *testing.T, b *v1.Bucket) {
+	m, err := b.InitiateMultipartUpload("aborted")
 	must(t, err)
 	_, err = b.UploadPart(m, body("x"), 1, 1)
 	must(t, err)
@@ -262,7 +276,7 @@ func v1Multipart(t *testing.T, b *v1.Bucket) {
 
 	m, err = b.InitiateMultipartUpload("late", v1.ForbidOverWrite(true))
 	must(t, err)
-	p1, err = b.UploadPart(m, body("x"), 1, 1)
+	p1, err := b.UploadPart(m, body("x"), 1, 1)
 	must(t, err)
 	must(t, b.PutObject("late", body("was first")))
 	_, err = b.CompleteMultipartUpload(m, []v1.UploadPart{p1}, v1.ForbidOverWrite(true))
