@@ -39,7 +39,9 @@ type builder struct {
 }
 
 // newBuilder begins at a page border.
-func newBuilder(from wal.LSN) *builder { return &builder{memory: memory{from: from}, timeline: 1, magic: 0xD110} }
+func newBuilder(from wal.LSN) *builder {
+	return &builder{memory: memory{from: from}, timeline: 1, magic: 0xD110}
+}
 
 func (b *builder) at() wal.LSN { return b.from + wal.LSN(len(b.b)) }
 

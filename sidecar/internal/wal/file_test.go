@@ -59,7 +59,7 @@ func openSegment(t *testing.T, dir string) *wal.SegmentFile {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
+	t.Cleanup(func() { _ = f.Close() })
 	return f
 }
 
@@ -69,10 +69,14 @@ func TestSegmentFileReturnsJustTheRequestedBytes(t *testing.T) {
 	writeSegment(t, dir, want)
 	f := openSegment(t, dir)
 
-	lengths := []int{0, 1, 23, 24, 39, 40, 41, wal.PageSize - 1, wal.PageSize, wal.PageSize + 1, wal.PageSize + 39,
-		3*wal.PageSize + 17, 300_000, int(mb)}
-	offsets := []int{0, 1, 39, 40, wal.PageSize - 1, wal.PageSize, wal.PageSize + 1, 5*wal.PageSize + 4000,
-		int(mb) - wal.PageSize, int(mb) - 1}
+	lengths := []int{
+		0, 1, 23, 24, 39, 40, 41, wal.PageSize - 1, wal.PageSize, wal.PageSize + 1, wal.PageSize + 39,
+		3*wal.PageSize + 17, 300_000, int(mb),
+	}
+	offsets := []int{
+		0, 1, 39, 40, wal.PageSize - 1, wal.PageSize, wal.PageSize + 1, 5*wal.PageSize + 4000,
+		int(mb) - wal.PageSize, int(mb) - 1,
+	}
 	for _, off := range offsets {
 		for _, n := range lengths {
 			p := make([]byte, n)
@@ -113,8 +117,12 @@ func TestSegmentFileRejectsPagesThatDoNotBelong(t *testing.T) {
 			writeSegment(t, dir, b)
 			f := openSegment(t, dir)
 			for _, r := range []struct{ off, n int }{
-				{0, int(mb)}, {page * wal.PageSize, 1}, {page*wal.PageSize + 100, 10}, {page*wal.PageSize - 1, 2},
-				{(page - 1) * wal.PageSize, wal.PageSize + 1}, {(page+1)*wal.PageSize - 1, 2},
+				{0, int(mb)},
+				{page * wal.PageSize, 1},
+				{page*wal.PageSize + 100, 10},
+				{page*wal.PageSize - 1, 2},
+				{(page - 1) * wal.PageSize, wal.PageSize + 1},
+				{(page+1)*wal.PageSize - 1, 2},
 			} {
 				if n, err := f.ReadAt(make([]byte, r.n), int64(r.off)); !errors.Is(err, wal.ErrPage) || n != 0 {
 					t.Errorf("ReadAt(%d bytes, %d) = %d, %v; want ErrPage", r.n, r.off, n, err)
@@ -141,8 +149,12 @@ func TestSegmentFileAcceptsZerosAfterASwitch(t *testing.T) {
 	writeSegment(t, dir, b)
 	f := openSegment(t, dir)
 	for _, r := range []struct{ off, n int }{
-		{0, int(mb)}, {page * wal.PageSize, 1}, {page*wal.PageSize + 100, 10}, {page*wal.PageSize - 1, 2},
-		{(page-1)*wal.PageSize + 100, 5*wal.PageSize + 50}, {int(mb) - 1, 1},
+		{0, int(mb)},
+		{page * wal.PageSize, 1},
+		{page*wal.PageSize + 100, 10},
+		{page*wal.PageSize - 1, 2},
+		{(page-1)*wal.PageSize + 100, 5*wal.PageSize + 50},
+		{int(mb) - 1, 1},
 	} {
 		p := make([]byte, r.n)
 		if _, err := f.ReadAt(p, int64(r.off)); err != nil || !bytes.Equal(p, b[r.off:r.off+r.n]) {
@@ -180,7 +192,9 @@ func TestSegmentFileChecksSystemAndSize(t *testing.T) {
 		if _, err := f.ReadAt(p, 0); good != (err == nil) || !good && !errors.Is(err, wal.ErrPage) {
 			t.Errorf("reading with system identifier %d: %v", sysid, err)
 		}
-		f.Close()
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	// Timeline 3 begins with a copy of timeline 2's segment: older pages are right, newer ones are not.
 	forked := wal.Segment{Timeline: 3, Number: fileSegment.Number}
