@@ -145,7 +145,7 @@ func (f *filler) prepare(ctx context.Context) ([]job, error) {
 	if err != nil {
 		return nil, err
 	}
-	hist, err := forkHistories(f.opt.Dir, inv, f.plan, f.fork)
+	hist, err := f.histories(inv)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +162,13 @@ func (f *filler) prepare(ctx context.Context) ([]job, error) {
 		return nil, err
 	}
 	return jobs(inv, f.plan.Legs, f.plan.End, f.from)
+}
+
+func (f *filler) histories(inv *archive.Inventory) (map[string][]byte, error) {
+	if f.fork {
+		return forkHistories(f.opt.Dir, inv, f.plan.Timeline)
+	}
+	return histories(inv, f.plan.Timeline)
 }
 
 // lay fetches all segments in their order, several at a time, and then says that there are no others.

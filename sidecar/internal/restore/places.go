@@ -216,3 +216,10 @@ func ownerOf(fi fs.FileInfo) int {
 	}
 	return -1
 }
+
+func ownerGroupOf(fi fs.FileInfo) int {
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(s.Gid)
+	}
+	return -1
+}
