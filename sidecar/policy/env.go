@@ -25,14 +25,24 @@ func (p Policy) Annotations() map[string]string {
 	return annotations
 }
 
-// FromEnv reads the policy from variables; lookup is os.LookupEnv or like it. Variables that are empty count as unset,
-// as Kubernetes leaves them when an optional reference finds nothing. Errors are those of Resolve.
-func FromEnv(lookup func(name string) (string, bool)) (Policy, Sources, error) {
+// Variables is the level of the environment; lookup is os.LookupEnv or like it. Variables that are empty count as unset,
+// as Kubernetes leaves them when an optional reference finds nothing.
+func Variables(lookup func(name string) (string, bool)) Level {
 	l := Level{name: Environment, values: map[string]string{}, spell: inEnv}
 	for _, k := range Keys() {
 		if v, ok := lookup(k.Env); ok && v != "" {
 			l.values[k.Name] = v
 		}
 	}
-	return Resolve(l)
+	return l
+}
+
+// Flags is the level of a command line, by the names of keys.
+func Flags(values map[string]string) Level {
+	return Level{name: "command line", values: values, spell: asFlag}
+}
+
+// FromEnv reads the policy from variables. Errors are those of Resolve.
+func FromEnv(lookup func(name string) (string, bool)) (Policy, Sources, error) {
+	return Resolve(Variables(lookup))
 }

@@ -194,3 +194,24 @@ func TestTableHasEveryKeyOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestFlagsAndVariables(t *testing.T) {
+	env := map[string]string{"OUTRIDER_ARCHIVE": archive, "OUTRIDER_RPO": "2s", "OUTRIDER_RTO": "3m", "OUTRIDER_GRACE": ""}
+	variables := policy.Variables(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	p, sources, err := policy.Resolve(variables, policy.Flags(map[string]string{"rpo": "1s"}))
+	if err != nil || p.RPO != time.Second || p.RTO != 3*time.Minute || p.Grace != 2*time.Minute {
+		t.Errorf("policy = %+v, %v", p, err)
+	}
+	if sources["rpo"] != "command line" || sources["rto"] != policy.Environment || sources["grace"] != policy.Default {
+		t.Errorf("sources = %v", sources)
+	}
+	env["OUTRIDER_RTO"] = "soon"
+	_, _, err = policy.Resolve(variables, policy.Flags(map[string]string{"rpo": "now"}))
+	if err == nil || !strings.Contains(err.Error(), `command line: --rpo: "now"`) {
+		t.Errorf("error = %v", err)
+	}
+	_, _, err = policy.FromEnv(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	if err == nil || !strings.Contains(err.Error(), `environment: OUTRIDER_RTO: "soon"`) {
+		t.Errorf("error = %v", err)
+	}
+}

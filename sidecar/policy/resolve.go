@@ -33,6 +33,7 @@ func Pod(annotations map[string]string) Level {
 func bare(k Key) string     { return k.Name }
 func prefixed(k Key) string { return Prefix + k.Name }
 func inEnv(k Key) string    { return k.Env }
+func asFlag(k Key) string   { return "--" + k.Name }
 
 func ours(annotations map[string]string) map[string]string {
 	values := map[string]string{}
