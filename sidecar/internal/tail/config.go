@@ -28,7 +28,7 @@ type Config struct {
 	// Floor is the longest time without asking the server while nothing seems to happen. Default 10 s.
 	Floor      time.Duration
 	Log        *slog.Logger          // nil for none
-	Registerer prometheus.Registerer // nil for none
+	Registerer prometheus.Registerer // nil for none; Tailers that follow one another share their metrics
 }
 
 func (c Config) check() (Config, error) {

@@ -1,6 +1,10 @@
 package tail
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	queries prometheus.Counter
@@ -9,6 +13,7 @@ type metrics struct {
 	flushed *prometheus.GaugeVec // without labels: absent until known
 }
 
+// newMetrics registers them, or finds those of an earlier Tailer: a new one follows each loss of the server.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		queries: prometheus.NewCounter(prometheus.CounterOpts{
@@ -28,9 +33,24 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.hints.WithLabelValues(source)
 	}
 	if reg != nil {
-		reg.MustRegister(m.queries, m.hints, m.notify, m.flushed)
+		m.queries, m.hints = register(reg, m.queries), register(reg, m.hints)
+		m.notify, m.flushed = register(reg, m.notify), register(reg, m.flushed)
 	}
 	return m
+}
+
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	err := reg.Register(c)
+	var there prometheus.AlreadyRegisteredError
+	if errors.As(err, &there) {
+		if before, ok := there.ExistingCollector.(C); ok {
+			return before
+		}
+	}
+	if err != nil {
+		panic(err) // as MustRegister does: two packages use one name
+	}
+	return c
 }
 
 func (m *metrics) watching(yes bool) {
