@@ -10,6 +10,11 @@
 //	    PUT         /control/versioning         {"bucket": name, "status": "Enabled", "Suspended" or ""}
 //	    PUT         /control/worm               {"bucket": name, "enabled": true}
 //	GET     DELETE  /control/requests           counters; ?recent=N adds the latest N requests
+//
+// For example, every second upload of a segment is applied but not acknowledged, and the next three listings fail:
+//
+//	[{"op": "put", "prefix": "pg/wal_005/", "kind": "reset_after", "probability": 0.5, "seed": 1},
+//	 {"op": "list", "kind": "status", "status": 503, "count": 3}]
 package control
 
 import (

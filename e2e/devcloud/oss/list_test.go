@@ -193,7 +193,10 @@ func TestListUploadsPaging(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	r, err := b.ListMultipartUploads(v1.Prefix("a/"), v1.Delimiter("/"))
+	r, err := b.ListMultipartUploads(v1.KeyMarker("a/4/x"))
+	must(t, err)
+	equal(t, "uploads behind a key", len(r.Uploads), 5)
+	r, err = b.ListMultipartUploads(v1.Prefix("a/"), v1.Delimiter("/"))
 	must(t, err)
 	if len(r.CommonPrefixes) != 7 || len(r.Uploads) != 0 {
 		t.Errorf("grouped: %+v", r)

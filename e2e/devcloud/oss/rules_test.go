@@ -16,8 +16,11 @@ import (
 	"outrider.dev/e2e/devcloud/oss"
 )
 
+// synced lets writes take as long as durable ones do, which is when they meet.
+func synced(c *oss.Config) { c.NoSync = false }
+
 func TestForbidOverwriteHasOneWinner(t *testing.T) {
-	cloud := devtest.Start(t)
+	cloud := devtest.Start(t, synced)
 	b := newV1(t, cloud)
 	for round := range 10 {
 		key := fmt.Sprintf("epoch-%d", round)
@@ -47,7 +50,7 @@ func TestForbidOverwriteHasOneWinner(t *testing.T) {
 }
 
 func TestAppendHasOneWinnerPerPosition(t *testing.T) {
-	cloud := devtest.Start(t)
+	cloud := devtest.Start(t, synced)
 	b := newV1(t, cloud)
 	for position := range int64(5) {
 		var wins atomic.Int32

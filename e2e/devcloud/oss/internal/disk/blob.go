@@ -133,9 +133,7 @@ func (s *Store) extend(id uint64, size int64, add *Blob) error {
 		return fmt.Errorf("append: %w", err)
 	}
 	defer dst.Close()
-	if err := dst.Truncate(size); err != nil { // an append that was never committed may have left bytes
-		return fmt.Errorf("append: %w", err)
-	}
+	// Bytes of an append that was never committed may be there: nobody reads them, and they are written over here.
 	if _, err := dst.Seek(size, io.SeekStart); err != nil {
 		return fmt.Errorf("append: %w", err)
 	}
