@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Archive is one root. It is safe for concurrent use.
@@ -92,6 +94,41 @@ func (a *Archive) readJSON(ctx context.Context, key string, doc any) (ObjectInfo
 		return info, fmt.Errorf("reading %s: %w: %w", key, ErrCorrupt, err)
 	}
 	return info, nil
+}
+
+// parallelReads is how many small objects are read at once where many belong together: a restore should not wait for
+// hundreds of round trips one after the other.
+const parallelReads = 8
+
+// readEach reads the documents under keys, in parallel, and returns them in the order of keys.
+func readEach[K, T any](ctx context.Context, keys []K, read func(ctx context.Context, key K) (T, error)) ([]T, error) {
+	all := make([]T, len(keys))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelReads)
+	for i, key := range keys {
+		g.Go(func() (err error) {
+			all[i], err = read(ctx, key)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// numbered lists the keys below dir that are numbers.
+func (a *Archive) numbered(ctx context.Context, dir string) ([]string, error) {
+	var keys []string
+	for o, err := range a.bucket.List(ctx, dir, "") {
+		if err != nil {
+			return nil, fmt.Errorf("listing %s: %w", dir, err)
+		}
+		if _, ok := parseNumberedKey(dir, o.Key); ok {
+			keys = append(keys, o.Key)
+		}
+	}
+	return keys, nil
 }
 
 func wrap(doing, key string, err error) error {

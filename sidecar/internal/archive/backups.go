@@ -57,24 +57,21 @@ func lsnOf(n *uint64) wal.LSN {
 
 // Backups reads all backups that have a sentinel, by timeline and start, never by the time of the object.
 func (a *Archive) Backups(ctx context.Context) ([]Backup, error) {
-	var all []Backup
-	for o, err := range a.bucket.List(ctx, backupsDir, "") {
-		if err != nil {
-			return nil, fmt.Errorf("listing the snapshots: %w", err)
-		}
-		name, ok := strings.CutSuffix(strings.TrimPrefix(o.Key, backupsDir), sentinelSuffix)
-		if !ok || !backupName.MatchString(name) {
-			continue
-		}
+	names, err := a.BackupNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := readEach(ctx, names, func(ctx context.Context, name string) (Backup, error) {
 		b, err := a.Backup(ctx, name)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // expired since it was listed
+			return Backup{}, nil // expired since it was listed
 		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, b)
+		return b, err
+	})
+	if err != nil {
+		return nil, err
 	}
+	all = slices.DeleteFunc(all, func(b Backup) bool { return b.Name == "" })
 	slices.SortFunc(all, func(x, y Backup) int {
 		if c := strings.Compare(x.StartSegment, y.StartSegment); c != 0 {
 			return c

@@ -42,6 +42,7 @@ func (inv *Inventory) Branch(t wal.Timeline) (Branch, error) {
 	b := Branch{Timeline: t}
 	to := MaxLSN
 	seen := map[wal.Timeline]bool{}
+	var told wal.History // what the nearest descendant with a .history says of its ancestors
 	for t != 0 {
 		if seen[t] {
 			return b, fmt.Errorf("following timeline %d: %w: its ancestry runs in a circle", b.Timeline, ErrCorrupt)
@@ -51,6 +52,13 @@ func (inv *Inventory) Branch(t wal.Timeline) (Branch, error) {
 		if err != nil {
 			return b, err
 		}
+		if h, ok := inv.Histories[t]; ok {
+			told = h
+		} else if told, err = cutHistory(told, t, parent, from); err != nil {
+			return b, fmt.Errorf("following timeline %d: %w", b.Timeline, err)
+		} else if parent == 0 && len(told) > 0 {
+			parent, from = told[len(told)-1].Parent, told[len(told)-1].LSN
+		}
 		if from > to {
 			return b, fmt.Errorf("following timeline %d: %w: timeline %d begins at %s, after it was left at %s", b.Timeline, ErrCorrupt, t, from, to)
 		}
@@ -59,6 +67,20 @@ func (inv *Inventory) Branch(t wal.Timeline) (Branch, error) {
 	}
 	slices.Reverse(b.Legs)
 	return b, nil
+}
+
+// cutHistory leaves of what a descendant tells the part that came before t, and refuses a claim of t that contradicts it.
+func cutHistory(told wal.History, t, parent wal.Timeline, from wal.LSN) (wal.History, error) {
+	n := slices.IndexFunc(told, func(s wal.Switch) bool { return s.Parent == t })
+	if n < 0 {
+		return nil, nil
+	}
+	told = told[:n]
+	if n > 0 && parent != 0 && (told[n-1].Parent != parent || told[n-1].LSN != from) {
+		return nil, fmt.Errorf("%w: the claim of timeline %d says parent %d at %s, the history of a descendant %d at %s",
+			ErrConflict, t, parent, from, told[n-1].Parent, told[n-1].LSN)
+	}
+	return told, nil
 }
 
 func (inv *Inventory) parent(t wal.Timeline) (parent wal.Timeline, from wal.LSN, err error) {
@@ -97,8 +119,9 @@ func (inv *Inventory) owners(t wal.Timeline) []owned {
 		from := e.Since
 		if len(all) == 0 {
 			from = 0
-		} else {
-			all[len(all)-1].to = from
+		}
+		for i := range all {
+			all[i].to = min(all[i].to, from)
 		}
 		all = append(all, owned{epoch: e.Number, from: from, to: MaxLSN})
 	}

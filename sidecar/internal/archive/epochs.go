@@ -12,25 +12,17 @@ import (
 
 // Epochs reads all claims, lowest first.
 func (a *Archive) Epochs(ctx context.Context) ([]Epoch, error) {
-	var all []Epoch
-	for o, err := range a.bucket.List(ctx, epochsDir, "") {
-		if err != nil {
-			return nil, fmt.Errorf("listing the epochs: %w", err)
-		}
-		n, ok := parseNumberedKey(epochsDir, o.Key)
-		if !ok {
-			continue
-		}
-		var e Epoch
-		if _, err := a.readJSON(ctx, o.Key, &e); err != nil {
-			return nil, err
-		}
-		if e.Number != n {
-			return nil, fmt.Errorf("reading %s: %w: it says epoch %d", o.Key, ErrCorrupt, e.Number)
-		}
-		all = append(all, e)
+	keys, err := a.numbered(ctx, epochsDir)
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	return readEach(ctx, keys, func(ctx context.Context, key string) (e Epoch, err error) {
+		_, err = a.readJSON(ctx, key, &e)
+		if n, _ := parseNumberedKey(epochsDir, key); err == nil && e.Number != n {
+			err = fmt.Errorf("reading %s: %w: it says epoch %d", key, ErrCorrupt, e.Number)
+		}
+		return e, err
+	})
 }
 
 // Epoch reads one claim; fs.ErrNotExist if nobody made it.
@@ -61,25 +53,17 @@ func (a *Archive) ClaimEpoch(ctx context.Context, e Epoch) error {
 
 // Timelines reads all claims of timelines, lowest first.
 func (a *Archive) Timelines(ctx context.Context) ([]TimelineClaim, error) {
-	var all []TimelineClaim
-	for o, err := range a.bucket.List(ctx, timelinesDir, "") {
-		if err != nil {
-			return nil, fmt.Errorf("listing the claims of timelines: %w", err)
-		}
-		n, ok := parseNumberedKey(timelinesDir, o.Key)
-		if !ok {
-			continue
-		}
-		var c TimelineClaim
-		if _, err := a.readJSON(ctx, o.Key, &c); err != nil {
-			return nil, err
-		}
-		if c.Timeline != wal.Timeline(n) {
-			return nil, fmt.Errorf("reading %s: %w: it says timeline %d", o.Key, ErrCorrupt, c.Timeline)
-		}
-		all = append(all, c)
+	keys, err := a.numbered(ctx, timelinesDir)
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	return readEach(ctx, keys, func(ctx context.Context, key string) (c TimelineClaim, err error) {
+		_, err = a.readJSON(ctx, key, &c)
+		if n, _ := parseNumberedKey(timelinesDir, key); err == nil && uint64(c.Timeline) != n {
+			err = fmt.Errorf("reading %s: %w: it says timeline %d", key, ErrCorrupt, c.Timeline)
+		}
+		return c, err
+	})
 }
 
 // ClaimTimeline creates the claim c. A claim of the same epoch with the same parent and switch is success;

@@ -20,7 +20,8 @@ type Inventory struct {
 	// RawHistories holds the .history files as they are, to be laid down in a restore.
 	RawHistories map[wal.Timeline][]byte
 	// Sealed holds each segment of wal_005/. Valid is the segment size except for the padded ones that could matter:
-	// each timeline's last two are asked for (a padded segment is only ever the last, or about to be replaced).
+	// each timeline's last two are asked for, and those where one epoch followed another (a padded segment is only ever the
+	// last of an epoch).
 	Sealed map[wal.Segment]SegmentInfo
 	// Chunks holds the chunks of each segment in order of position, then epoch.
 	Chunks map[wal.Segment][]Chunk
@@ -89,20 +90,13 @@ func compare[T ~uint64](x, y T) int {
 }
 
 func (w *WAL) listSegments(ctx context.Context, inv *Inventory) error {
+	var histories []string
 	for o, err := range w.bucket.List(ctx, walDir, "") {
 		if err != nil {
 			return fmt.Errorf("listing the segments: %w", err)
 		}
-		if t, ok := splitHistoryKey(o.Key); ok {
-			raw, err := w.RawHistory(ctx, o.Key)
-			if err != nil {
-				return err
-			}
-			h, err := wal.ParseHistory(t, string(raw))
-			if err != nil {
-				return fmt.Errorf("reading %s: %w: %w", o.Key, ErrCorrupt, err)
-			}
-			inv.Histories[t], inv.RawHistories[t] = h, raw
+		if _, ok := splitHistoryKey(o.Key); ok {
+			histories = append(histories, o.Key)
 			continue
 		}
 		name, _, ok := splitSegmentKey(o.Key)
@@ -115,25 +109,59 @@ func (w *WAL) listSegments(ctx context.Context, inv *Inventory) error {
 		}
 		inv.Sealed[seg] = SegmentInfo{Segment: seg, Key: o.Key, Stored: o.Size, Valid: int64(w.Size)}
 	}
+	return w.readHistories(ctx, inv, histories)
+}
+
+func (w *WAL) readHistories(ctx context.Context, inv *Inventory, keys []string) error {
+	all, err := readEach(ctx, keys, w.RawHistory)
+	if err != nil {
+		return err
+	}
+	for i, raw := range all {
+		t, _ := splitHistoryKey(keys[i])
+		h, err := wal.ParseHistory(t, string(raw))
+		if err != nil {
+			return fmt.Errorf("reading %s: %w: %w", keys[i], ErrCorrupt, err)
+		}
+		inv.Histories[t], inv.RawHistories[t] = h, raw
+	}
 	return nil
 }
 
 func (w *WAL) askForPadding(ctx context.Context, inv *Inventory) error {
+	// Where an epoch went on with a timeline its predecessor may have left a padded segment. Segments are sealed in
+	// parallel, so it can be further from the end than the last two.
+	handOver := map[wal.Segment]bool{}
+	for _, e := range inv.Epochs {
+		if e.Timeline != 0 && e.Since != 0 {
+			handOver[inv.Size.SegmentAt(e.Timeline, e.Since)] = true
+			handOver[inv.Size.SegmentBefore(e.Timeline, e.Since)] = true
+		}
+	}
+	var ask []wal.Segment
 	for seg := range inv.Sealed {
 		_, next := inv.Sealed[seg.Next()]
 		_, overNext := inv.Sealed[seg.Next().Next()]
-		if next && overNext {
-			continue
+		if !next || !overNext || handOver[seg] {
+			ask = append(ask, seg)
 		}
+	}
+	infos, err := readEach(ctx, ask, func(ctx context.Context, seg wal.Segment) (SegmentInfo, error) {
 		info, err := w.StatSegment(ctx, seg)
 		if errors.Is(err, fs.ErrNotExist) {
-			delete(inv.Sealed, seg) // expired since it was listed
+			return SegmentInfo{}, nil // expired since it was listed
+		}
+		return info, err
+	})
+	if err != nil {
+		return err
+	}
+	for i, seg := range ask {
+		if infos[i].Key == "" {
+			delete(inv.Sealed, seg)
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		inv.Sealed[seg] = info
+		inv.Sealed[seg] = infos[i]
 	}
 	return nil
 }
@@ -153,6 +181,11 @@ func (inv *Inventory) Timelines() []wal.Timeline {
 	}
 	for s := range inv.Chunks {
 		seen[s.Timeline] = true
+	}
+	for _, e := range inv.Epochs {
+		if e.Timeline != 0 {
+			seen[e.Timeline] = true // a server that went on and has shipped nothing yet
+		}
 	}
 	all := make([]wal.Timeline, 0, len(seen))
 	for t := range seen {

@@ -18,19 +18,17 @@ func (a *Archive) Record(ctx context.Context, e Entry) error {
 
 // Journal reads the entries of epoch n in the order in which they happened.
 func (a *Archive) Journal(ctx context.Context, n uint64) ([]Entry, error) {
-	var all []Entry
+	var keys []string
 	for o, err := range a.bucket.List(ctx, journalDir+number(n)+"/", "") {
 		if err != nil {
 			return nil, fmt.Errorf("listing the journal of epoch %d: %w", n, err)
 		}
-		if !strings.HasSuffix(o.Key, ".json") {
-			continue
+		if strings.HasSuffix(o.Key, ".json") {
+			keys = append(keys, o.Key)
 		}
-		var e Entry
-		if _, err := a.readJSON(ctx, o.Key, &e); err != nil {
-			return nil, err
-		}
-		all = append(all, e)
 	}
-	return all, nil
+	return readEach(ctx, keys, func(ctx context.Context, key string) (e Entry, err error) {
+		_, err = a.readJSON(ctx, key, &e)
+		return e, err
+	})
 }
