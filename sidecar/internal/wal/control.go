@@ -163,6 +163,6 @@ func ReadControl(pgdata string) (Control, error) {
 			return Control{}, fmt.Errorf("reading %s: %w", ControlPath(pgdata), err)
 		}
 		before = now
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // ten times at most, not worth a context
 	}
 }

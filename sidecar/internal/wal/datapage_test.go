@@ -10,7 +10,7 @@ import (
 // plainChecksum is the algorithm as PostgreSQL's documentation of it puts it: 32 FNV-1a sums side by side, word by
 // word. The bases are those of the code under test, which real pages vouch for (TestServer).
 func plainChecksum(page []byte, block uint32) uint16 {
-	sums := wal.ChecksumBases
+	sums := wal.ChecksumBases()
 	step := func(i int, v uint32) {
 		x := sums[i] ^ v
 		sums[i] = x*16777619 ^ x>>17

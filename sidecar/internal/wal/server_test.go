@@ -53,7 +53,11 @@ func (c cluster) lsn(sql string) wal.LSN {
 
 func (c cluster) source(timeline wal.Timeline, h wal.History) *wal.DirSource {
 	s := wal.NewDirSource(filepath.Join(c.DataDir, "pg_wal"), mb, timeline, h)
-	c.t.Cleanup(func() { s.Close() })
+	c.t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			c.t.Error(err)
+		}
+	})
 	return s
 }
 

@@ -98,8 +98,7 @@ func (d *DirSource) open(name string) error {
 	}
 	info, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return err
+		return errors.Join(err, f.Close())
 	}
 	d.file, d.name, d.info = f, name, info
 	return nil
@@ -116,7 +115,7 @@ func (d *DirSource) current() (bool, error) {
 
 func (d *DirSource) forget() {
 	if d.file != nil {
-		d.file.Close() // read only: nothing can be lost
+		_ = d.file.Close() // read only: nothing can be lost
 		d.file = nil
 	}
 }

@@ -134,7 +134,8 @@ func (w *Walker) read(at, lost LSN) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	return r, w.finish(&r, lost)
+	err = w.finish(&r, lost)
+	return r, err
 }
 
 // consume takes the bytes of r that are on one page, of which there are room at most, done having been taken before.

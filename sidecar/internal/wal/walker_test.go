@@ -58,8 +58,14 @@ func TestWalkHugeRecordAndSwitch(t *testing.T) {
 	}
 	// From inside of the long record the first one is the switch, from behind that one the last.
 	for _, tt := range []struct{ at, want wal.LSN }{
-		{5 << 20, b.starts[0]}, {b.starts[0] + 8, b.starts[1]}, {6 << 20, b.starts[1]}, {7<<20 + 3*wal.PageSize, b.starts[1]},
-		{b.starts[1], b.starts[1]}, {b.starts[1] + 1, start}, {b.starts[1] + 3*wal.PageSize, start}, {8 << 20, start},
+		{5 << 20, b.starts[0]},
+		{b.starts[0] + 8, b.starts[1]},
+		{6 << 20, b.starts[1]},
+		{7<<20 + 3*wal.PageSize, b.starts[1]},
+		{b.starts[1], b.starts[1]},
+		{b.starts[1] + 1, start},
+		{b.starts[1] + 3*wal.PageSize, start},
+		{8 << 20, start},
 	} {
 		if got, err := wal.FirstRecord(b, tt.at, b.options()); err != nil || got != tt.want {
 			t.Errorf("the first record from %s on is at %s (%v), want %s", tt.at, got, err, tt.want)

@@ -18,9 +18,10 @@ type window struct {
 	n     int   // valid bytes in buf
 	err   error // why there are not more
 
-	// The newest page so far, which timelines must not go back from.
+	// The newest page so far, which timelines must not go back from, and which major wrote it.
 	lastPage     LSN
 	lastTimeline Timeline
+	magic        uint16
 }
 
 // page is the header and the content of the page at a page border, the content being cut where the source or the limit
@@ -38,6 +39,10 @@ func (w *window) page(at LSN) (PageHeader, []byte, error) {
 	if err != nil {
 		return h, nil, err
 	}
+	if w.magic != 0 && h.Magic != w.magic {
+		return h, nil, fmt.Errorf("page at %s: %w: magic number %04X after %04X", at, ErrPage, h.Magic, w.magic)
+	}
+	w.magic = h.Magic
 	if at > w.lastPage {
 		if h.Timeline < w.lastTimeline {
 			return h, nil, fmt.Errorf("page at %s: %w: timeline %d after %d", at, ErrPage, h.Timeline, w.lastTimeline)
