@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// outcome says how an epoch ended.
+type outcome string
+
+// The outcomes. The words are stable.
+const (
+	outcomeClean       outcome = "clean"       // proven: everything is in the archive
+	outcomeInterrupted outcome = "interrupted" // the sidecar said goodbye, Postgres had not been shut down
+	outcomeVanished    outcome = "vanished"    // nobody said goodbye
+	outcomeRunning     outcome = "running"     // it has not ended
+	outcomeNothing     outcome = "nothing"     // it never wrote anything, such as a restore that was given up
+)
+
+// verdict is what can be concluded about an epoch.
+type verdict struct {
+	Outcome outcome  `json:"outcome"`
+	Text    string   `json:"text"`
+	Lost    string   `json:"lost"`
+	Bytes   *int64   `json:"lost_bytes,omitempty"`  // of WAL that was seen and not shipped; absent if it is not known
+	Durable *wal.LSN `json:"durable_lsn,omitempty"` // what of its timeline the archive holds
+}
+
+// beatsMissed is how many heartbeats in a row must be missing before a writer counts as gone.
+const beatsMissed = 3
+
+// judge concludes from receipt, heartbeat and WAL how the epoch ended.
+func (e ending) judge(claim archive.Epoch) verdict {
+	r, h := e.Receipt, e.Heartbeat
+	// A sidecar that is restarted in the same pod goes on with its epoch, and its receipt is then of an earlier stop.
+	if r != nil && h != nil && (h.Timeline > r.Timeline || h.Timeline == r.Timeline && h.Durable > r.Durable) {
+		r = nil
+	}
+	switch {
+	case r != nil && r.Clean:
+		return e.clean(*r)
+	case r != nil:
+		return interrupted(*r)
+	case e.Successor == nil && h != nil && h.Age <= beatsMissed*h.Interval:
+		return verdict{
+			Outcome: outcomeRunning, Lost: "nothing so far", Durable: &h.Durable,
+			Text: fmt.Sprintf("it was alive %.0f s ago, and had timeline %d durable up to %s", h.Age, h.Timeline, h.Durable),
+		}
+	case claim.Timeline == 0 && len(e.claims) == 0:
+		return verdict{
+			Outcome: outcomeNothing, Lost: "nothing, it never wrote",
+			Text: "it was claimed for a restore, and no server has written under it",
+		}
+	}
+	return e.vanished(claim)
+}
+
+func (e ending) clean(r archive.Receipt) verdict {
+	zero := int64(0)
+	v := verdict{
+		Outcome: outcomeClean, Lost: "nothing", Bytes: &zero, Durable: &r.Durable,
+		Text: fmt.Sprintf("at %s pg_control said %q, its shutdown checkpoint is the record from %s to %s, and timeline %d was durable up to %s",
+			timeText(r.FinishedAt), r.State, r.Checkpoint, r.CheckpointEnd, r.Timeline, r.Durable),
+	}
+	if r.Durable < r.CheckpointEnd {
+		// No writer of ours says so; then the receipt proves nothing.
+		v.Outcome, v.Bytes = outcomeInterrupted, nil
+		v.Lost = fmt.Sprintf("what lies between %s and %s: the receipt contradicts itself", r.Durable, r.CheckpointEnd)
+		return v
+	}
+	if f := e.Fork; f != nil && f.Parent == r.Timeline && f.Switch < r.CheckpointEnd {
+		v.Lost = fmt.Sprintf("nothing; the next epoch went on from %s, before the end, because it was asked to restore %q", f.Switch, f.Target)
+	}
+	return v
+}
+
+func interrupted(r archive.Receipt) verdict {
+	v := verdict{
+		Outcome: outcomeInterrupted, Durable: &r.Durable,
+		Text: fmt.Sprintf("at %s: %s; timeline %d was durable up to %s", timeText(r.FinishedAt), r.Reason, r.Timeline, r.Durable),
+	}
+	switch {
+	case r.LocalEnd > r.Durable:
+		n := int64(r.LocalEnd - r.Durable)
+		v.Bytes = &n
+		v.Lost = fmt.Sprintf("%d bytes of WAL, from %s to %s, were on the disk and not in the archive, unless that disk was used again", n, r.Durable, r.LocalEnd)
+	case r.LocalEnd != 0:
+		v.Lost = fmt.Sprintf("nothing that was on the disk when it was looked at: its WAL ended at %s", r.LocalEnd)
+	default:
+		v.Lost = fmt.Sprintf("what was committed after %s, if anything: Postgres may have gone on after the sidecar had to go", r.Durable)
+	}
+	return v
+}
+
+// vanished is the end of a writer that had no time to say anything: its node was lost.
+func (e ending) vanished(claim archive.Epoch) verdict {
+	t, from := claim.Timeline, claim.Since
+	for _, c := range e.claims {
+		if c.Timeline >= t {
+			t, from = c.Timeline, c.Switch
+		}
+	}
+	if h := e.Heartbeat; h != nil && h.Timeline == t {
+		from = max(from, h.Durable)
+	}
+	limit := archive.MaxLSN
+	if s := e.Successor; s != nil && s.Timeline == t {
+		limit = s.Since
+	}
+	end := from
+	if pieces := e.inventory.Follow(t, from, limit); len(pieces) > 0 {
+		end = pieces[len(pieces)-1].To
+	}
+	v := verdict{
+		Outcome: outcomeVanished, Durable: &end,
+		Text: fmt.Sprintf("it left no receipt, so it had no time to: its node, or its sidecar, was gone at once. The archive holds timeline %d up to %s", t, end),
+		Lost: fmt.Sprintf("what was committed after %s, if anything: by the policy at most the last moments, and the archive cannot know more", end),
+	}
+	if h := e.Heartbeat; h != nil {
+		v.Text += fmt.Sprintf("; its last sign of life was at %s", timeText(h.At))
+	}
+	if e.Successor != nil && limit == end && limit != archive.MaxLSN {
+		v.Lost = fmt.Sprintf("nothing: epoch %d went on with the same disk from %s", e.Successor.Number, e.Successor.Since)
+	}
+	return v
+}
