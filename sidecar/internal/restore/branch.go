@@ -22,6 +22,7 @@ func (p *planner) pickBranch() error {
 	}
 	p.branch = newest
 	if err == nil {
+		p.newest = newest.Timeline
 		p.plan.ArchiveEnd = archiveEnd(p.inv, newest, p.backups)
 	}
 	switch {
@@ -120,7 +121,7 @@ func archiveEnd(inv *archive.Inventory, b archive.Branch, backups []archive.Back
 	if from == archive.MaxLSN {
 		return wal.Position{Timeline: g.Timeline}
 	}
-	return wal.Position{Timeline: g.Timeline, LSN: max(g.From, inv.End(g.Timeline, from))}
+	return wal.Position{Timeline: g.Timeline, LSN: min(g.To, max(g.From, inv.End(g.Timeline, from)))}
 }
 
 // pickLeg finds the leg on which the target lies. Recovery must follow that timeline and not a later one: the server
@@ -212,4 +213,39 @@ func (p *planner) leftBehind(ctx context.Context, parent wal.Timeline, g archive
 	return fmt.Errorf("%w: timeline %d was left at %s for timeline %d, which has no commit as old as %s; those that timeline %d went on to make, from %s on, are on it alone: say which is meant, %s@%d or %s@%d",
 		ErrAmbiguous, parent, g.From, g.Timeline, p.target, parent, first.Format(time.RFC3339Nano), p.target, parent,
 		p.target, g.Timeline)
+}
+
+// seams finds out whether the WAL of each leg follows on that of the one before. It does not where a disk that had
+// diverged was put on a new timeline: its .history names a parent that is another one in the archive. The server would
+// take the seam for the end of the WAL.
+func (p *planner) seams(ctx context.Context, legs []archive.Leg, end wal.LSN) (why, err error) {
+	for _, g := range legs[1:] {
+		seam := p.inv.Size.Floor(g.From) // from here on the server reads the child's segments
+		if seam <= legs[0].From || seam >= end {
+			continue
+		}
+		from := max(legs[0].From, seam-wal.LSN(p.inv.Size))
+		src := p.scan.source(ctx, legs, end)
+		var passed wal.LSN // the end of the last record before or across the seam, 0 if none was found
+		err := records(src, from, end, p.scan.options(legs), func(r wal.Record) bool {
+			passed = r.End
+			return passed <= seam
+		})
+		broken := err == nil && passed != 0 && passed < seam
+		if err == nil && passed == seam {
+			// Either the child holds no whole record yet, or it has one that does not follow.
+			err = records(src, seam, end, p.scan.options(legs), func(wal.Record) bool {
+				broken = true
+				return false
+			})
+		}
+		err = errors.Join(err, src.Close())
+		if err != nil && !errors.Is(err, ErrHole) {
+			return nil, err
+		}
+		if broken || err != nil {
+			return fmt.Errorf("%w: the WAL of timeline %d at %s does not follow on what the archive holds before it", ErrHole, g.Timeline, seam), nil
+		}
+	}
+	return nil, nil
 }

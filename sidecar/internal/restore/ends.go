@@ -76,6 +76,7 @@ func (p *planner) finish(ctx context.Context) error {
 		p.plan.LastCommit = t.Commit
 	}
 	if p.settle(t, whole) {
+		p.plan.JobsOff = true
 		return nil
 	}
 	return p.missing(end, whole)
@@ -108,6 +109,8 @@ func (p *planner) missing(end wal.Position, whole bool) error {
 	promised := p.durable[end.Timeline]
 	from, to := stray(p.inv, end.Timeline, end.LSN)
 	switch {
+	case whole && p.plan.End == p.plan.Legs[len(p.plan.Legs)-1].To:
+		return nil // what follows on this timeline was left on purpose
 	case !whole:
 		lost = fmt.Sprintf("timeline %d ends at %s, though a later one follows it: all that was written after that is lost", end.Timeline, end.LSN)
 	case promised > end.LSN:

@@ -71,7 +71,8 @@ type planner struct {
 	scan    scanner
 	durable map[wal.Timeline]wal.LSN // what writers said was durable, before the inventory was read
 
-	target Target // that is left to be settled
+	target Target       // that is left to be settled
+	newest wal.Timeline // of the newest branch, 0 if that cannot be told
 	branch archive.Branch
 	legs   []archive.Leg // of the branch
 	last   int           // index of the leg on which recovery ends
@@ -109,7 +110,9 @@ func (p *planner) run(ctx context.Context) error {
 	if err := p.finish(ctx); err != nil {
 		return err
 	}
-	p.plan.JobsOff = p.req.Clone || !p.plan.StopTime.IsZero() || p.plan.StopLSN != 0
+	if p.req.Clone || p.branch.Timeline != p.newest {
+		p.plan.JobsOff = true
+	}
 	all, err := jobs(p.inv, p.plan.Legs, p.plan.End, 0)
 	if err != nil {
 		return err

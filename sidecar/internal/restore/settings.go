@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +21,11 @@ const jobsSetting = "timescaledb.max_background_workers"
 
 type setting struct{ name, value string }
 
+// targetSettings are the names of the five targets.
+func targetSettings() []string {
+	return []string{"recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"}
+}
+
 // settings are those for the time of recovery. All targets are written, the unused ones empty: those of an earlier
 // restore travel in the snapshot's postgresql.auto.conf, and two are an error.
 func settings(p Plan, command string) []setting {
@@ -30,26 +34,27 @@ func settings(p Plan, command string) []setting {
 		// refuses to start if max_connections and the like are lower than they were.
 		{"hot_standby", "off"},
 		{"recovery_min_apply_delay", "0"},
-		{"recovery_target", ""},
 		{"recovery_target_action", "promote"}, // the default is to wait for ever
 		{"recovery_target_inclusive", "on"},
-		{"recovery_target_lsn", ""},
-		{"recovery_target_name", ""},
-		{"recovery_target_time", ""},
 		{"recovery_target_timeline", strconv.FormatUint(uint64(p.Timeline), 10)},
-		{"recovery_target_xid", ""},
 		{"restore_command", command},
 	}
-	set := func(name, value string) {
-		i := slices.IndexFunc(all, func(s setting) bool { return s.name == name })
-		all[i].value = value
-	}
+	target := setting{}
 	switch {
 	case p.StopLSN != 0:
-		set("recovery_target_lsn", p.StopLSN.String())
-		set("recovery_target_inclusive", "off") // inclusive would replay the record that begins at the target too
+		target = setting{"recovery_target_lsn", p.StopLSN.String()}
+		all[3].value = "off" // inclusive would replay the record that begins at the target, too
 	case !p.StopTime.IsZero():
-		set("recovery_target_time", p.StopTime.UTC().Format("2006-01-02 15:04:05.999999+00"))
+		target = setting{"recovery_target_time", p.StopTime.UTC().Format("2006-01-02 15:04:05.999999+00")}
+	}
+	// An empty target that follows one with a value is taken for a second target.
+	for _, name := range targetSettings() {
+		if name != target.name {
+			all = append(all, setting{name, ""})
+		}
+	}
+	if target.name != "" {
+		all = append(all, target)
 	}
 	if p.JobsOff && mayHaveJobs(p.Snapshot.Versions) {
 		all = append(all, setting{jobsSetting, "0"})

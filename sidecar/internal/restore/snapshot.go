@@ -199,6 +199,9 @@ func (p *planner) use(ctx context.Context, b archive.Backup) (why, err error) {
 	if end.LSN < max(b.Stop(), p.start(b)+1) {
 		return fmt.Errorf("%w: it needs WAL from %s to %s, the archive has it up to %s", ErrHole, p.start(b), b.Stop(), end.LSN), nil
 	}
+	if why, err := p.seams(ctx, legs, end.LSN); why != nil || err != nil {
+		return why, err
+	}
 	s := Snapshot{
 		Name: b.Name, Timeline: b.Timeline(), Start: p.start(b), StartKnown: b.Start() != 0, Stop: b.Stop(),
 		StopTime: stopTime(b),

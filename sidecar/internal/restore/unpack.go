@@ -254,9 +254,15 @@ func (u *unpacker) fill(f *os.File, h *tar.Header, r io.Reader, increment bool) 
 	if err := u.owner.giveFile(f); err != nil {
 		return err
 	}
-	startWriteback(f)
+	if h.Size >= earlyWriteback {
+		startWriteback(f)
+	}
 	return nil
 }
+
+// earlyWriteback is the size from which the kernel is told to begin writing a file back at once. For small files that
+// costs more than it brings: one request to the disk each, where many would go together.
+const earlyWriteback = 4 << 20
 
 // hold keeps a file in memory until the end.
 func (u *unpacker) hold(name string, h *tar.Header, r io.Reader, p archive.Part) error {

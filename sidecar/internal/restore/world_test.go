@@ -38,6 +38,7 @@ type writer struct {
 	pos    wal.LSN // shipped up to here
 	system uint64
 	chunks int // bytes of a chunk at most
+	tail   []archive.Chunk
 }
 
 func serverSettings() map[string]string {
@@ -130,14 +131,17 @@ func (w *writer) shipTo(to wal.LSN) {
 		if seg.End(segmentSize) <= to {
 			_, err := w.w.Seal(ctx(w.t), archive.SealRequest{Segment: seg, Epoch: w.epoch, Raw: bytes.NewReader(raw), Valid: int64(segmentSize)})
 			must(w.t, err)
-			w.pos = seg.End(segmentSize)
+			must(w.t, w.w.RemoveChunks(ctx(w.t), w.tail))
+			w.tail, w.pos = nil, seg.End(segmentSize)
 			continue
 		}
 		for w.pos < to {
 			end := min(to, w.pos+wal.LSN(w.chunks))
 			from := segmentSize.Offset(w.pos)
-			_, err := w.w.PutChunk(ctx(w.t), archive.Chunk{Segment: seg, Epoch: w.epoch, From: w.pos, To: end}, raw[from:from+int64(end-w.pos)])
+			c := archive.Chunk{Segment: seg, Epoch: w.epoch, From: w.pos, To: end}
+			_, err := w.w.PutChunk(ctx(w.t), c, raw[from:from+int64(end-w.pos)])
 			must(w.t, err)
+			w.tail = append(w.tail, c)
 			w.pos = end
 		}
 	}
@@ -435,3 +439,18 @@ func (r restored) take(s *pgtest.Server, bucket *archivetest.Bucket, epoch uint6
 }
 
 func pgName(major int) string { return fmt.Sprintf("PostgreSQL %d", major) }
+
+// startFails has the server start and fail, and returns its log.
+func (r restored) startFails() (*pgtest.Server, string) {
+	r.t.Helper()
+	s := pgtest.Open(r.t, r.dir, pgtest.Options{Settings: map[string]string{"fsync": "off"}, Stopped: true})
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.TryStart(ctx); err == nil {
+		r.t.Fatalf("the server has come up with %v\n%s", rows(s), s.Log())
+	}
+	if ctx.Err() != nil {
+		r.t.Fatalf("the server neither stops nor comes up\n%s", s.Log())
+	}
+	return s, s.Log()
+}
