@@ -81,6 +81,8 @@ var (
 	errNothing     = errors.New("nothing there")
 	errProblems    = errors.New("the archive is damaged or incomplete")
 	errInterrupted = errors.New("interrupted")
+	// errSupersededStatus is what another process says of itself, as opposed to what happened to this one.
+	errSupersededStatus = errors.New("superseded")
 )
 
 // coded gives an error one of the meanings above without changing its text.
@@ -105,9 +107,9 @@ func exitOf(err error) exitCode {
 		code exitCode
 		is   []error
 	}{
-		{exitSuperseded, []error{epoch.ErrSuperseded, ship.ErrNotOwner}},
+		{exitSuperseded, []error{epoch.ErrSuperseded, ship.ErrNotOwner, errSupersededStatus}},
 		{exitNotAllSaved, []error{drain.ErrNotAll}},
-		{exitRefused, []error{restore.ErrNotEmpty, ship.ErrStale, epoch.ErrForeign, archive.ErrConflict, retention.ErrBusy}},
+		{exitRefused, []error{restore.ErrNotEmpty, errRefused, ship.ErrStale, epoch.ErrForeign, archive.ErrConflict, retention.ErrBusy}},
 		{exitDamaged, []error{archive.ErrCorrupt, errProblems, restore.ErrHole, restore.ErrNoSnapshot}},
 		{exitUsage, []error{errUsage, restore.ErrTargetTooEarly, restore.ErrAmbiguous, restore.ErrNoTimeline}},
 		{exitDenied, []error{oss.ErrConfiguration}},

@@ -91,7 +91,7 @@ func (d *demo) protect(ctx context.Context, p *stage.Server) (*stage.Outrider, e
 	if err != nil {
 		return nil, err
 	}
-	say("outrider run started beside it: protected after %.1f s (epoch %d, timeline %d, first snapshot %s).", time.Since(started).Seconds(), st.Epoch, st.Timeline, snapshotOf(st))
+	say("outrider run started beside it: protected after %.1f s (epoch %d, timeline %d, snapshot %s).", time.Since(started).Seconds(), st.Epoch, st.Timeline, snapshotOf(st))
 	return o, nil
 }
 
@@ -210,12 +210,12 @@ func (d *demo) crash(ctx context.Context, p *stage.Server) error {
 	if err := d.watch(ctx, o, d.load); err != nil {
 		return err
 	}
+	o.Kill()
+	p.Kill()
 	kill, err := d.ledger.MarkKill()
 	if err != nil {
 		return err
 	}
-	o.Kill()
-	p.Kill()
 	acked := load.stop()
 	if err := p.Remove(); err != nil {
 		return err

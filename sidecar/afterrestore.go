@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/postgres"
+	"outrider.dev/sidecar/internal/restore"
+)
+
+// restoredFrom tells which restore the running server came out of: its target, unless that was the latest position,
+// and the other root that it came from.
+func (g *guard) restoredFrom() (target, from string) {
+	m, err := restore.ReadMarker(g.dir.pgdata)
+	if err != nil {
+		return "", ""
+	}
+	if !m.Plan.Target.Latest() {
+		target = m.Plan.Target.String()
+	}
+	if m.Plan.SystemIdentifier != 0 {
+		from = g.policy.RestoreFrom
+	}
+	return target, from
+}
+
+// settleRestore takes away what a restore left for the time of recovery, once that is over. What cannot be taken away
+// does no harm to a running primary, so it is only said.
+func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn) {
+	m, err := restore.ReadMarker(g.dir.pgdata)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		g.log.Warn("the marker of a restore cannot be read", "error", err)
+		return
+	}
+	if err := conn.ResetSettings(ctx, restore.RecoverySettings()...); err != nil {
+		g.log.Warn("the settings of the restore stay in postgresql.auto.conf; they matter only to the next recovery, remove them by hand", "error", err)
+		return
+	}
+	if err := restore.Finish(g.dir.pgdata); err != nil {
+		g.log.Warn("the marker of the restore stays", "error", err)
+	}
+	g.note("restored", "snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
+		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
+}
+
+// fillSpool lays the WAL of an unfinished restore for as long as the server replays. What ends it badly has been told
+// to the server too, which then stops instead of being promoted with data missing.
+func (g *guard) fillSpool(ctx context.Context, src *archive.Archive) error {
+	m, err := restore.ReadMarker(g.dir.pgdata)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && m.Phase != restore.PhaseRecovering {
+		return nil
+	}
+	if err == nil {
+		_, err = restore.Fill(ctx, src, restore.FillOptions{Dir: g.dir.pgdata, Log: g.log})
+	}
+	if err != nil && ctx.Err() == nil {
+		g.log.Error("the WAL for the recovery cannot be fetched", "error", err)
+		g.note("restore_failed", "error", err.Error())
+		g.board.set(stateRefused, err.Error())
+	}
+	return nil
+}

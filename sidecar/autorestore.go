@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/epoch"
+	"outrider.dev/sidecar/internal/restore"
+	"outrider.dev/sidecar/internal/ship"
+	"outrider.dev/sidecar/internal/wal"
+	"outrider.dev/sidecar/policy"
+)
+
+// autoRestore is the init container: it decides by what lies on the disk and in the archive. When it returns nil the
+// server may start; in all other cases it must not.
+func (a *app) autoRestore(ctx context.Context, f restoreFlags) error {
+	p, _, err := a.policy()
+	if err != nil {
+		return err
+	}
+	dir := a.setting(envPGData)
+	if dir == "" {
+		return usagef("outrider restore --auto needs the data directory: set PGDATA or --pgdata")
+	}
+	if p.Restore == policy.RestoreNever {
+		a.log.Info("restore is never: the disk stays as it is", "pgdata", dir)
+		return nil
+	}
+	state, err := restore.Inspect(dir)
+	if err != nil {
+		return err
+	}
+	a.log.Info("looked at the disk", "pgdata", dir, "state", state.String())
+	switch state {
+	case restore.Data:
+		return a.autoData(ctx, p, dir)
+	case restore.Recovering:
+		return a.autoResume(ctx, p, dir)
+	case restore.Foreign:
+		return fmt.Errorf("%w: %s holds something that is neither a data directory nor a restore of ours, such as an initdb that was interrupted: look at it, and empty it if it is not needed",
+			restore.ErrNotEmpty, dir)
+	default: // Absent, Empty, Unpacking
+		return a.autoEmpty(ctx, p, dir, f)
+	}
+}
+
+// autoEmpty restores an empty disk, or lets initdb run if the archive is proven to be empty.
+func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f restoreFlags) error {
+	ours, err := a.openGeneration(ctx, p, 0, nil)
+	if err != nil {
+		return err
+	}
+	empty, err := ours.Empty(ctx)
+	if err != nil {
+		return err
+	}
+	from := ours
+	switch {
+	case empty && p.RestoreFrom != "":
+		b, arch, err := a.openRoot(ctx, p, p.RestoreFrom, nil)
+		if err != nil {
+			return err
+		}
+		from, f.clone = root{Archive: arch, bucket: b, location: p.RestoreFrom}, true
+	case empty && p.Restore == policy.RestoreRequired:
+		return coded{fmt.Errorf("%s is empty, and restore is required: check archive, cluster and restore-from", ours.location), errNothing}
+	case empty:
+		a.log.Info("the archive is proven to be empty: initdb may run", "archive", ours.location)
+		return nil
+	default:
+		if err := a.takeEpoch(ctx, p, ours, dir); err != nil {
+			return err
+		}
+	}
+	plan, err := restore.NewPlan(ctx, from.Archive, f.request(p))
+	if errors.Is(err, restore.ErrNoSnapshot) {
+		return fmt.Errorf("%w: %s was written to, but no snapshot was ever completed: if what it holds is not needed, delete it or choose another cluster name", err, from.location)
+	}
+	if err != nil {
+		return fmt.Errorf("planning the restore of %s: %w", from.location, err)
+	}
+	r, err := a.layDown(ctx, from.Archive, plan, dir, f)
+	if err != nil {
+		return err
+	}
+	a.log.Info("restored", "archive", from.location, "snapshot", plan.Snapshot.Name, "timeline", plan.Timeline, "end", plan.End.String(),
+		"target", plan.Target.String(), "missing", plan.Missing, "bytes", r.Result.Raw, "seconds", r.Seconds)
+	return nil
+}
+
+// takeEpoch claims the next epoch before the archive is read, so that a predecessor that still lives somewhere stops,
+// and gives it the time to notice: what it ships until then is restored.
+func (a *app) takeEpoch(ctx context.Context, p policy.Policy, r root, dir string) error {
+	if _, err := r.Cluster(ctx); errors.Is(err, fs.ErrNotExist) {
+		return nil // an archive of another tool: nobody there knows of epochs
+	} else if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
+	env := func(name string) string { v, _ := a.env(name); return v }
+	writer, err := identify(env, dir, version())
+	if err != nil {
+		return err
+	}
+	all, err := r.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	e, continued, err := epoch.Claim(ctx, r.Archive, epoch.Request{Writer: writer, TakeOver: p.TakeOver})
+	if err != nil {
+		return err
+	}
+	a.log.Info("took the epoch", "epoch", e.Number, "continued", continued)
+	if continued || len(all) == 0 {
+		return nil
+	}
+	return a.waitForPredecessor(ctx, r, all[len(all)-1])
+}
+
+// waitForPredecessor gives a writer that may still live the time to see that it was superseded. No safety rests on it.
+func (a *app) waitForPredecessor(ctx context.Context, r root, before archive.Epoch) error {
+	h, seen, err := r.Heartbeat(ctx, before.Number)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	age := seen.SeenAt.Sub(seen.LastModified)
+	receipt, err := r.Receipt(ctx, before.Number)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && receipt.Durable >= h.Durable || age > 2*time.Duration(h.Interval*float64(time.Second)) {
+		return nil
+	}
+	wait := epoch.CheckInterval + time.Second
+	a.log.Info("the last writer may still live: waiting until it has noticed that it was superseded", "epoch", before.Number,
+		"writer", epoch.Describe(before.Writer), "heartbeat_age_seconds", age.Seconds(), "wait_seconds", wait.Seconds())
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(wait):
+		return nil
+	}
+}
+
+// autoResume goes on with a restore whose server has not finished recovery.
+func (a *app) autoResume(ctx context.Context, p policy.Policy, dir string) error {
+	ours, err := a.openGeneration(ctx, p, 0, nil)
+	if err != nil {
+		return err
+	}
+	from := ours.Archive
+	if empty, err := ours.Empty(ctx); err != nil {
+		return err
+	} else if empty && p.RestoreFrom != "" {
+		if _, from, err = a.openRoot(ctx, p, p.RestoreFrom, nil); err != nil {
+			return err
+		}
+	}
+	r, err := a.fill(ctx, from, dir)
+	if err != nil {
+		return err
+	}
+	a.log.Info("the recovery can go on", "segments", r.Segments, "promoted", r.Promoted)
+	return nil
+}
+
+// autoData judges a disk with data on it before the server may write to it.
+func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
+	c, err := wal.ReadControl(dir)
+	if err != nil {
+		return fmt.Errorf("reading pg_control of %s: %w: the disk is damaged; to restore it from the archive, empty it", dir, err)
+	}
+	r, err := a.openGeneration(ctx, p, c.SystemIdentifier, nil)
+	if err != nil {
+		return err
+	}
+	v, err := restore.CheckDisk(ctx, r.Archive, dir)
+	if err != nil {
+		return err
+	}
+	a.log.Info("compared the disk with its archive", "verdict", v.Disk.String(), "reason", v.Reason, "archive", r.location,
+		"archive_end", v.Archive.String(), "local", v.Local.String())
+	switch v.Disk {
+	case restore.DiskOurs, restore.DiskUnprotected, restore.DiskAhead:
+		return nil
+	case restore.DiskForeign:
+		return fmt.Errorf("%w: %s: give it an archive of its own, or, after pg_upgrade, set adopt to true", ship.ErrStale, v.Reason)
+	}
+	if p.StaleDisk != policy.StaleFork {
+		return fmt.Errorf("%w: %s: the server is not started on it. To have the archive's state, empty the disk; to go on with what the disk holds, on a timeline of its own, set stale-disk to fork",
+			ship.ErrStale, v.Reason)
+	}
+	uid, gid := ownerOf(dir)
+	plan, err := restore.Fork(ctx, r.Archive, restore.Options{Dir: dir, SpoolDir: a.setting(envSpool), UID: uid, GID: gid, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.log.Warn("the disk goes on, on a timeline of its own", "reason", v.Reason, "from_timeline", plan.Timeline)
+	_, err = a.fill(ctx, r.Archive, dir)
+	return err
+}
+
+// ownerOf is who owns an existing directory, and so will run the server on it; zeros leave it to the snapshot.
+func ownerOf(dir string) (uid, gid int) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return 0, 0
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0
+	}
+	return int(st.Uid), int(st.Gid)
+}
+
+func targetOf(t policy.Target) restore.Target {
+	return restore.Target{Time: t.Time, LSN: wal.LSN(t.LSN), Timeline: wal.Timeline(t.Timeline)}
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/epoch"
+	"outrider.dev/sidecar/internal/postgres"
+	"outrider.dev/sidecar/internal/ship"
+	"outrider.dev/sidecar/internal/tail"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// slotName is the replication slot that keeps WAL for us.
+const slotName = "outrider"
+
+// embark makes sure that this server may be shipped to this archive, claims what has to be claimed, and finds out
+// where to go on. Nothing in the archive has changed if it returns an error before the claims.
+func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error) {
+	f, err := g.ask(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.ensureSlot(ctx, conn); err != nil {
+		return nil, err
+	}
+	return g.claim(ctx, conn, f)
+}
+
+// ask reads what kind of server this is and refuses those that cannot be protected.
+func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
+	s, err := conn.Server(ctx)
+	if err != nil {
+		return facts{}, err
+	}
+	if s.InRecovery {
+		return facts{}, postgres.ErrInRecovery
+	}
+	if s.VersionNum < 140001 {
+		return facts{}, fmt.Errorf("%w: PostgreSQL %d is too old, WAL before 14.1 may change after it was flushed: use 14.1 or later", errRefused, s.VersionNum)
+	}
+	if s.WALLevel == "minimal" {
+		return facts{}, fmt.Errorf("%w: wal_level is minimal, which leaves out what a restore needs: set wal_level to replica and restart Postgres", errRefused)
+	}
+	if !s.FSync {
+		g.log.Warn("fsync is off: what Postgres calls flushed may not be on its disk; the archive is not affected")
+	}
+	p, err := conn.Position(ctx)
+	if err != nil {
+		return facts{}, err
+	}
+	files, err := g.dir.branchOf(s.Timeline, s.SegmentSize, s.SystemIdentifier)
+	if err != nil {
+		return facts{}, err
+	}
+	c, err := g.dir.Control()
+	if err != nil {
+		return facts{}, err
+	}
+	if c.SystemIdentifier != s.SystemIdentifier {
+		return facts{}, fmt.Errorf("%w: the server has system identifier %d, the data directory %s has %d: --pgdata and PGHOST/PGPORT must mean the same server",
+			errRefused, s.SystemIdentifier, g.dir.pgdata, c.SystemIdentifier)
+	}
+	return facts{server: s, flushed: p.Flush, files: files}, nil
+}
+
+func (g *guard) ensureSlot(ctx context.Context, conn *postgres.Conn) error {
+	_, err := conn.EnsureSlot(ctx, slotName)
+	if !errors.Is(err, postgres.ErrSlotLost) {
+		return err
+	}
+	// Files and archive say whether anything is missing, never the slot. A new one keeps what there is from now on.
+	g.log.Warn("the replication slot had lost its WAL and is made anew", "error", err)
+	g.note("slot_lost", "reason", err.Error())
+	if err := conn.DropSlot(ctx, slotName); err != nil {
+		return err
+	}
+	_, err = conn.EnsureSlot(ctx, slotName)
+	return err
+}
+
+func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyage, error) {
+	if err := g.claimCluster(ctx, f.server); err != nil {
+		return nil, err
+	}
+	store := g.arch.WAL(f.server.SegmentSize)
+	inv, err := store.Inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	snapshots, err := g.arch.Backups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	start, err := ship.Resume(inv, snapshots, ship.Local{Timeline: f.server.Timeline, Flushed: f.flushed, Has: f.files.has})
+	if err != nil {
+		return nil, err
+	}
+	if err := compareLast(ctx, store, f.files, start); err != nil {
+		return nil, err
+	}
+	e, continued, err := epoch.Claim(ctx, g.arch, epoch.Request{
+		Writer: g.writer, Timeline: f.server.Timeline, Since: start.Durable, TakeOver: g.policy.TakeOver,
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.journal.SetEpoch(e.Number)
+	if err := g.claimTimeline(ctx, inv, f, e, start); err != nil {
+		return nil, err
+	}
+	g.note("shipping", "timeline", f.server.Timeline, "from", start.Durable.String(), "continued", continued, "gap_from", start.GapFrom.String())
+	return g.newVoyage(conn, f, e, start, snapshots)
+}
+
+// claimCluster makes the root this system identifier's, or refuses.
+func (g *guard) claimCluster(ctx context.Context, s postgres.Server) error {
+	err := g.arch.ClaimCluster(ctx, archive.Cluster{
+		SystemIdentifier: s.SystemIdentifier, SegmentSize: s.SegmentSize, CreatedAt: time.Now().UTC(), CreatedBy: g.writer,
+	})
+	if errors.Is(err, archive.ErrConflict) {
+		return fmt.Errorf("%w: this archive holds another database: %w: give this server an archive of its own, or, after pg_upgrade, set adopt to true",
+			errRefused, hideConflict(err))
+	}
+	return err
+}
+
+// hideConflict keeps the words and drops the kind: another database in the root is a mistake of configuration, not a
+// second writer of the same history.
+func hideConflict(err error) error { return errors.New(err.Error()) }
+
+// claimTimeline takes the timeline if nobody has: the first of a root, or one that was promoted to.
+func (g *guard) claimTimeline(ctx context.Context, inv *archive.Inventory, f facts, e archive.Epoch, start ship.Start) error {
+	t := f.server.Timeline
+	if c, ok := inv.Claims[t]; ok {
+		if c.Epoch > e.Number {
+			return fmt.Errorf("timeline %d belongs to epoch %d: %w", t, c.Epoch, epoch.ErrSuperseded)
+		}
+		return nil
+	}
+	c := archive.TimelineClaim{Timeline: t, Epoch: e.Number, Switch: start.Durable, ClaimedAt: time.Now()}
+	if n := len(f.files.history); n > 0 {
+		c.Parent, c.Switch = f.files.history[n-1].Parent, f.files.history[n-1].LSN
+	}
+	c.Target, c.From = g.restoredFrom()
+	if err := g.arch.ClaimTimeline(ctx, c); err != nil {
+		return err
+	}
+	g.note("timeline_claimed", "timeline", t, "parent", c.Parent, "switch", c.Switch.String())
+	return nil
+}
+
+// compareLast holds the last durable bytes against the local ones: equal positions prove nothing, equal bytes do.
+func compareLast(ctx context.Context, store *archive.WAL, files branch, start ship.Start) error {
+	if start.Last == nil {
+		return nil
+	}
+	from, to, want, err := recorded(ctx, store, *start.Last)
+	if err != nil || want == "" {
+		return err
+	}
+	f, err := files.open(start.Last.Segment)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // recycled: what follows it is there, and is compared when it is sealed
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, files.size.Offset(from), int64(to-from))); err != nil {
+		return fmt.Errorf("%w: the local WAL from %s to %s cannot be read, the archive has it: %w", ship.ErrStale, from, to, err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("%w: the local WAL from %s to %s has sha256 %.12s…, in the archive it has %.12s…: this disk is a copy from before, or another history",
+			ship.ErrStale, from, to, got, want)
+	}
+	return nil
+}
+
+// recorded is what the archive noted of the object that holds a piece; "" if it noted nothing.
+func recorded(ctx context.Context, store *archive.WAL, p archive.Piece) (from, to wal.LSN, sum string, err error) {
+	if p.Chunk != nil {
+		info, err := store.StatChunk(ctx, *p.Chunk)
+		return p.Chunk.From, p.Chunk.To, info.SHA256, err
+	}
+	info, err := store.StatSegment(ctx, p.Segment)
+	start := p.Segment.Start(store.Size)
+	return start, start + wal.LSN(info.Valid), info.SHA256, err
+}
+
+func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start ship.Start, snapshots []archive.Backup) (*voyage, error) {
+	v := &voyage{guard: g, conn: conn, facts: f, epoch: e, gapFrom: start.GapFrom, done: make(chan struct{})}
+	v.ship = ship.New(ship.Config{
+		Size: f.server.SegmentSize, Epoch: e.Number, Timeline: f.server.Timeline, Durable: start.Durable, SealFrom: start.SealFrom,
+		Chunks: start.Chunks, Store: g.arch.WAL(f.server.SegmentSize), Open: f.files.open, Owner: v.owner, Log: g.log, Metrics: g.ships,
+	})
+	v.keeper = epoch.NewKeeper(g.arch, e, v.ship.Durable, g.log)
+	v.snapshots = usable(snapshots, f.files, start.GapFrom)
+	if conn == nil {
+		return v, nil
+	}
+	var err error
+	v.tail, err = tail.New(tail.Config{
+		Dir: g.dir.walDir(), Size: f.server.SegmentSize, Interval: g.policy.RPO / 4, Server: flushed{conn}, Log: g.log,
+	})
+	return v, err
+}
+
+// usable are the snapshots from which the present can be reached: those of this branch of history, and none from before
+// a gap.
+func usable(all []archive.Backup, files branch, gap wal.LSN) []archive.Backup {
+	var out []archive.Backup
+	for _, b := range all {
+		ours := files.history.TimelineAt(files.timeline, b.Stop()) == b.Timeline()
+		if ours && (gap == 0 || b.Timeline() == files.timeline && b.Start() >= gap) {
+			out = append(out, b)
+		}
+	}
+	return out
+}

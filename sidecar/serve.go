@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// routes are what the sidecar answers on its port. Nothing here is destructive: the port is open to the pod network.
+func (g *guard) routes(hard context.Context, reg prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		// Red only for a superseded writer: the sidecar's health is Postgres' availability.
+		if s := g.board.snapshot(); s.State == stateSuperseded {
+			answer(w, http.StatusServiceUnavailable, s.Reason+"\n")
+			return
+		}
+		answer(w, http.StatusOK, "ok\n")
+	})
+	prestop := func(w http.ResponseWriter, _ *http.Request) {
+		// Not under the request's context: a kubelet that hangs up must not end what was begun.
+		o := g.prepareNow(hard, "prestop")
+		answerJSON(w, o)
+	}
+	mux.HandleFunc("GET /prestop", prestop)
+	mux.HandleFunc("POST /prestop", prestop)
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { answerJSON(w, g.report(r.Context())) })
+	return mux
+}
+
+func answer(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(text)) // the other side may have gone; there is nobody to tell
+}
+
+func answerJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v)
+}
+
+// report is the state of things as of now.
+func (g *guard) report(ctx context.Context) statusReport {
+	r := g.board.snapshot()
+	r.Journal = g.journal.Recent(20)
+	v := g.current()
+	if v == nil || v.ended() {
+		return r
+	}
+	durable := v.ship.Durable().LSN
+	r.Durable = &durable
+	if age, ok := v.tail.Age(durable); ok {
+		s := age.Seconds()
+		r.AgeSeconds = &s
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if p, err := v.conn.Position(ctx); err == nil {
+		unshipped, async := distance(durable, p.Flush), distance(p.Flush, p.Insert)
+		r.Flushed, r.Inserted, r.UnshippedBytes, r.AsyncBytes = &p.Flush, &p.Insert, &unshipped, &async
+	}
+	if err, since := v.ship.Trouble(); err != nil {
+		r.Trouble, r.TroubleSince = err.Error(), &since
+		if r.State == stateProtected {
+			r.State = stateLagging
+		}
+	}
+	return r
+}
+
+// distance is how far to is past from, 0 if it is not.
+func distance(from, to wal.LSN) int64 {
+	if to <= from {
+		return 0
+	}
+	return int64(to - from)
+}
+
+// serve answers on l until ctx ends, and returns when the last answer was given.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	err := s.Shutdown(sctx)
+	if serr := <-done; !errors.Is(serr, http.ErrServerClosed) {
+		err = errors.Join(err, serr)
+	}
+	return err
+}

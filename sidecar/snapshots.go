@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/basebackup"
+	"outrider.dev/sidecar/internal/retention"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// takeSnapshots takes one when it is due: at once if there is none, then by the schedule. A snapshot that fails is no
+// reason to stop shipping.
+func (v *voyage) takeSnapshots(ctx, soft context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// A snapshot that is under way at a stop cannot be finished, and competes with what has to be.
+	defer context.AfterFunc(soft, func() { cancel(errStopping) })()
+	schedule, err := basebackup.ParseSchedule(v.policy.BackupSchedule)
+	if err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		s := v.situation(ctx, time.Now())
+		d := schedule.Decide(s)
+		if v.wasAsked() {
+			d = basebackup.Decision{At: s.Now.Add(time.Minute)}
+		}
+		switch d.Action {
+		case basebackup.Wait:
+			select {
+			case <-ctx.Done():
+			case <-time.After(d.At.Sub(s.Now)):
+			}
+		case basebackup.Skip:
+			v.note("snapshot_skipped", "reason", d.Reason)
+			v.lastLooked = s.Now
+		case basebackup.Begin:
+			v.attempt(ctx, d.Reason)
+		}
+	}
+	return nil
+}
+
+// attempt takes one snapshot and notes how it went.
+func (v *voyage) attempt(ctx context.Context, why string) {
+	began := time.Now()
+	v.lastLooked = began
+	v.log.Info("a snapshot begins", "reason", why)
+	err := v.takeOne(ctx)
+	v.took = time.Since(began)
+	v.failed = time.Time{}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	v.failed = time.Now()
+	v.log.Error("the snapshot was not taken, it is tried again", "error", err)
+	v.note("snapshot_failed", "error", err.Error())
+	v.board.update(func(r *statusReport) { r.SnapshotTrouble = err.Error() })
+}
+
+// situation is what the decision about the next snapshot rests on.
+func (v *voyage) situation(ctx context.Context, now time.Time) basebackup.Situation {
+	v.mu.Lock()
+	s := basebackup.Situation{
+		Now: now, Last: v.lastLooked, Taken: len(v.snapshots) > 0, Gap: v.gapFrom != 0, Failed: v.failed, Took: v.took, RTO: v.policy.RTO,
+	}
+	var last *archive.Backup
+	if s.Taken {
+		last = &v.snapshots[len(v.snapshots)-1]
+	}
+	v.mu.Unlock()
+	if last == nil {
+		return s
+	}
+	durable := v.ship.Durable()
+	if s.Last.IsZero() {
+		s.Last = beganAt(*last)
+	}
+	s.Load = basebackup.Load{Raw: last.Sentinel.UncompressedSize, WAL: distance(last.Start(), durable.LSN)}
+	s.Unchanged = v.unchanged(ctx, *last, durable)
+	return s
+}
+
+func beganAt(b archive.Backup) time.Time {
+	if b.Manifest != nil {
+		return b.Manifest.StartTime
+	}
+	return b.ModTime
+}
+
+// maxUnchanged bounds how much WAL is read to see whether it changes anything: more than that does.
+const maxUnchanged = 8 << 20
+
+// unchanged tells whether nothing but bookkeeping was written since the last snapshot. Where it cannot be told, no.
+func (v *voyage) unchanged(ctx context.Context, last archive.Backup, durable wal.Position) bool {
+	if last.Timeline() != durable.Timeline || last.Stop() == 0 || distance(last.Stop(), durable.LSN) > maxUnchanged || ctx.Err() != nil {
+		return false
+	}
+	src := wal.NewDirSource(v.files.walDir(), v.files.size, v.files.timeline, v.files.history)
+	defer src.Close()
+	only, err := wal.OnlyBookkeeping(src, last.Stop(), durable.LSN, v.files.rules())
+	return err == nil && only
+}
+
+func (v *voyage) takeOne(ctx context.Context) error {
+	began := time.Now()
+	v.board.update(func(r *statusReport) { r.SnapshotRunning = &snapshotRun{Since: began} })
+	defer v.board.update(func(r *statusReport) { r.SnapshotRunning = nil })
+	m, err := v.taker(func(p basebackup.Progress) {
+		v.board.update(func(r *statusReport) {
+			r.SnapshotRunning = &snapshotRun{Since: began, Done: p.Bytes, Total: p.TotalBytes}
+		})
+	}).Take(ctx)
+	if err != nil {
+		return err
+	}
+	v.taken(m)
+	v.clean(ctx)
+	return nil
+}
+
+func (v *voyage) taker(progress func(basebackup.Progress)) *basebackup.Taker {
+	return basebackup.New(basebackup.Config{
+		PGDATA: v.files.pgdata, Epoch: v.epoch.Number, Instance: v.writer.Instance, Hostname: v.writer.Host,
+		Server: backupServer{pg: v.files.pg, conn: v.conn, log: v.log}, Archive: v.arch, WAL: v.ship,
+		Log: v.log, Metrics: v.backups, Progress: progress,
+	})
+}
+
+// taken notes a snapshot that exists from now on.
+func (v *voyage) taken(m archive.Manifest) {
+	start, stop := uint64(m.Start), uint64(m.Stop)
+	b := archive.Backup{Name: m.Name, StartSegment: m.Name[5:29], Manifest: &m, ModTime: m.StopTime}
+	b.Sentinel.LSN, b.Sentinel.FinishLSN, b.Sentinel.UncompressedSize = &start, &stop, m.RawSize
+	v.mu.Lock()
+	v.snapshots = append(v.snapshots, b)
+	v.gapFrom = 0
+	v.mu.Unlock()
+	v.board.update(func(r *statusReport) {
+		r.SnapshotTrouble = ""
+		r.LastSnapshot = infoOf(b)
+	})
+	v.note("snapshot_taken", "name", m.Name, "start", m.Start.String(), "stop", m.Stop.String(), "stored_bytes", m.StoredSize,
+		"raw_bytes", m.RawSize, "seconds", m.StopTime.Sub(m.StartTime).Seconds(), "bad_pages", len(m.Checksums.Bad))
+	v.board.set(stateProtected, "")
+}
+
+// infoOf is what /status tells of a snapshot.
+func infoOf(b archive.Backup) *snapshotInfo {
+	i := &snapshotInfo{Name: b.Name, Start: b.Start(), Stop: b.Stop(), Taken: b.ModTime, Stored: b.Sentinel.CompressedSize, Raw: b.Sentinel.UncompressedSize}
+	if m := b.Manifest; m != nil {
+		i.Taken, i.Stored, i.Raw = m.StopTime, m.StoredSize, m.RawSize
+	}
+	return i
+}
+
+// clean applies the retention after a snapshot, where the credentials allow it. A writer needs no right to delete; a
+// janitor does it then.
+func (v *voyage) clean(ctx context.Context) {
+	rules := retention.Rules{Window: v.policy.Retention, MinBackups: v.policy.MinBackups}
+	plan, err := retention.Run(ctx, v.arch.WAL(v.server.SegmentSize), rules, v.log)
+	switch {
+	case err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled):
+		v.log.Warn("the retention was not applied", "error", err)
+	case err == nil && !plan.Empty():
+		v.note("expired", "snapshots", len(plan.Backups), "segments", len(plan.Segments))
+	}
+}

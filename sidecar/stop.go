@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/drain"
+	"outrider.dev/sidecar/internal/notice"
+	"outrider.dev/sidecar/internal/postgres"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// linger is how long a Postgres that still lives is waited for at the very end. The kubelet gives about two seconds
+// when a grace period is over, of which shipping and the receipt need some.
+const linger = time.Second
+
+// onNotice answers a termination notice: everything committed so far becomes durable at once. Postgres goes on serving
+// until it is stopped.
+func (g *guard) onNotice(ctx context.Context, n notice.Notice) {
+	g.mu.Lock()
+	at := n.SeenAt
+	g.noticed, g.asked = &at, true
+	g.mu.Unlock()
+	g.board.update(func(r *statusReport) { r.Notice = &n })
+	g.note("notice", "release_at", n.At, "instance", n.Instance)
+	g.prepareNow(ctx, "notice")
+}
+
+// prepareNow runs Prepare for a hook or a notice. A preStop hook and a notice both mean that Postgres is about to be
+// stopped for good.
+func (g *guard) prepareNow(ctx context.Context, reason string) drain.Outcome {
+	g.mu.Lock()
+	g.asked = true
+	g.mu.Unlock()
+	o := g.prepare.Prepare(ctx, reason, drain.Budget(g.policy.Grace))
+	g.board.update(func(r *statusReport) { r.Prepared = &o })
+	attrs := []any{"reason", reason, "complete", o.Complete(), "checkpointed", o.Checkpointed, "durable", o.Durable.String(), "seconds", o.TookSeconds}
+	if o.Err != nil {
+		attrs = append(attrs, "error", o.Err.Error())
+	}
+	g.note("prepared", attrs...)
+	return o
+}
+
+func (g *guard) wasAsked() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asked
+}
+
+// finish is the second stop sequence. Nothing is being followed any more.
+func (g *guard) finish(ctx context.Context) error {
+	g.board.set(stateStopping, "the sidecar was told to go")
+	v := g.current()
+	if v == nil {
+		var err error
+		if v, err = g.embarkOffline(ctx); err != nil {
+			return err
+		}
+		if v == nil {
+			g.board.set(stateStopped, "nothing was being shipped")
+			return nil
+		}
+	}
+	f := drain.Finisher{Local: v.files, Ship: v.ship, Receipts: g.arch, Linger: linger, Log: g.log}
+	if v.conn != nil && v.conn.Alive() {
+		f.Server = flushed{v.conn}
+	} else if conn, err := postgres.Connect(ctx, g.dir.pg); err == nil {
+		defer conn.Close()
+		f.Server = flushed{conn}
+	}
+	started := time.Now()
+	r, err := f.Finish(ctx, g.receipt(v))
+	g.note("finished", "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
+	g.board.set(stateStopped, r.Reason)
+	fctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return errors.Join(err, g.journal.Flush(fctx))
+}
+
+func (g *guard) receipt(v *voyage) archive.Receipt {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := archive.Receipt{Epoch: v.epoch.Number, Writer: g.writer, NoticeAt: g.noticed}
+	if o := g.prepare.Last(); !o.Started.IsZero() {
+		at := o.Started.Add(o.Took)
+		r.PreparedAt = &at
+	}
+	return r
+}
+
+// embarkOffline makes a voyage of a directory whose server is gone, for a sidecar that was started too late to meet
+// it: what the last one left unshipped is then still shipped. Nil if there is nothing to ship or it is not ours.
+func (g *guard) embarkOffline(ctx context.Context) (*voyage, error) {
+	c, err := g.dir.Control()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if alive, err := g.dir.Alive(ctx); err != nil || alive {
+		return nil, err // it was never ours: a server that we could not use is still running
+	}
+	known, err := g.arch.Cluster(ctx)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && known.SystemIdentifier != c.SystemIdentifier {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking whether the stopped server in %s was being shipped: %w", g.dir.pgdata, err)
+	}
+	t := max(c.CheckPointTimeline, c.MinRecoveryPointTimeline)
+	files, err := g.dir.branchOf(t, c.SegmentSize, c.SystemIdentifier)
+	if err != nil {
+		return nil, err
+	}
+	end, err := files.ValidEnd(wal.Position{Timeline: t, LSN: c.Redo})
+	if err != nil {
+		return nil, err
+	}
+	f := facts{server: postgres.Server{
+		SystemIdentifier: c.SystemIdentifier, SegmentSize: c.SegmentSize, Timeline: t, DataDirectory: g.dir.pgdata,
+	}, flushed: end, files: files}
+	if c.State == wal.StateArchiveRecovery || c.State == wal.StateShutDownInRecovery {
+		return nil, nil // a restore that never became a primary has written nothing of its own
+	}
+	return g.claim(ctx, nil, f)
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/epoch"
+	"outrider.dev/sidecar/internal/postgres"
+	"outrider.dev/sidecar/internal/ship"
+	"outrider.dev/sidecar/internal/tail"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// voyage is the shipping of one timeline over one session.
+type voyage struct {
+	*guard
+	facts
+	conn      *postgres.Conn
+	epoch     archive.Epoch
+	ship      *ship.Shipper
+	tail      *tail.Tailer
+	keeper    *epoch.Keeper
+	snapshots []archive.Backup // those that a restore could start from
+	gapFrom   wal.LSN
+
+	// Only takeSnapshots touches these.
+	lastLooked, failed time.Time
+	took               time.Duration
+
+	once sync.Once
+	done chan struct{}
+}
+
+// owner is asked before anything in place is replaced.
+func (v *voyage) owner(ctx context.Context) error {
+	err := v.keeper.Check(ctx)
+	if errors.Is(err, epoch.ErrSuperseded) {
+		return fmt.Errorf("%w: %w", ship.ErrNotOwner, err)
+	}
+	return err
+}
+
+// run ships until the server or the timeline changes, the epoch is lost, or soft ends. All its parts have returned
+// when it returns.
+func (v *voyage) run(soft, hard context.Context) error {
+	defer v.once.Do(func() { close(v.done) })
+	v.settle()
+	v.settleRestore(soft, v.conn)
+	group, ctx := errgroup.WithContext(hard)
+	src := &source{soft: soft, tail: v.tail, conn: v.conn, files: v.files, log: v.log}
+	group.Go(func() error {
+		if err := v.ship.Run(ctx, src); err != nil {
+			return err
+		}
+		return errBack // another timeline
+	})
+	group.Go(func() error { return v.keeper.Run(ctx) })
+	group.Go(func() error { return v.keepSlot(ctx) })
+	group.Go(func() error { return v.publishHistory(ctx) })
+	group.Go(func() error { return v.takeSnapshots(ctx, soft) })
+	group.Go(func() error { return v.watchShutdown(ctx) })
+	err := group.Wait()
+	if errors.Is(err, ship.ErrGap) {
+		v.note("gap", "reason", err.Error(), "durable", v.ship.Durable().LSN.String())
+		return errors.Join(errBack, err)
+	}
+	return err
+}
+
+func (v *voyage) ended() bool {
+	select {
+	case <-v.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (v *voyage) close() {
+	v.conn.Close()
+	if err := v.tail.Close(); err != nil {
+		v.log.Warn("closing the watch over pg_wal", "error", err)
+	}
+}
+
+// settle says how protected the database is.
+func (v *voyage) settle() {
+	v.board.update(func(r *statusReport) {
+		r.Epoch, r.Timeline, r.SystemIdentifier = v.epoch.Number, v.server.Timeline, v.server.SystemIdentifier
+		if n := len(v.snapshots); n > 0 {
+			r.LastSnapshot = infoOf(v.snapshots[n-1])
+		}
+	})
+	switch {
+	case v.haveSnapshot():
+		v.board.set(stateProtected, "")
+	case v.gapFrom != 0:
+		v.board.set(stateNoSnapshot, fmt.Sprintf("WAL from %s on was lost before it could be shipped; a new snapshot is being taken", v.gapFrom))
+	default:
+		v.board.set(stateNoSnapshot, "the first snapshot is being taken")
+	}
+}
+
+func (v *voyage) haveSnapshot() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.snapshots) > 0
+}
+
+// Slots are moved often enough that little WAL is kept, and touched often enough that 18 does not call them idle.
+const (
+	slotInterval = 5 * time.Second
+	slotTouch    = time.Minute
+)
+
+// keepSlot lets the server remove what is sealed. A lost slot is no reason to stop: the files decide.
+func (v *voyage) keepSlot(ctx context.Context) error {
+	tick := time.NewTicker(slotInterval)
+	defer tick.Stop()
+	var last wal.LSN
+	var touched, said time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		keep := v.ship.Keep()
+		if keep == last && time.Since(touched) < slotTouch || !v.conn.Alive() {
+			continue
+		}
+		_, err := v.conn.AdvanceSlot(ctx, slotName, keep)
+		switch {
+		case err == nil:
+			last, touched = keep, time.Now()
+		case errors.Is(err, postgres.ErrSlotLost) && ctx.Err() == nil:
+			if err := v.ensureSlot(ctx, v.conn); err != nil {
+				v.log.Warn("the replication slot could not be made anew", "error", err)
+			}
+		case ctx.Err() == nil && v.conn.Alive() && time.Since(said) > time.Minute:
+			said = time.Now()
+			v.log.Warn("the replication slot could not be moved, Postgres keeps more WAL than needed", "error", err)
+		}
+	}
+}
+
+// publishHistory stores the timeline's .history once its first segment is in the archive up to the fork: from then on
+// stock tools follow it.
+func (v *voyage) publishHistory(ctx context.Context) error {
+	h := v.files.history
+	if len(h) == 0 {
+		return nil
+	}
+	if err := v.ship.WaitDurable(ctx, wal.Position{Timeline: v.server.Timeline, LSN: h.Begin()}); err != nil {
+		return nil //nolint:nilerr // the voyage ended before; the next one tries again
+	}
+	raw, err := os.ReadFile(filepath.Join(v.files.walDir(), wal.HistoryName(v.server.Timeline)))
+	if err != nil {
+		return fmt.Errorf("reading the history of timeline %d: %w", v.server.Timeline, err)
+	}
+	for {
+		err := v.arch.PutHistory(ctx, v.server.Timeline, raw)
+		if err == nil || errors.Is(err, archive.ErrConflict) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(refusedInterval):
+		}
+	}
+}
+
+// watchShutdown closes our own session when the server begins to stop: a smart shutdown waits for all sessions, ours
+// included. After a notice or a preStop hook the sessions of clients are ended too, since the pod will not wait.
+func (v *voyage) watchShutdown(ctx context.Context) error {
+	tick := time.NewTicker(retryInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		status, err := postgres.PostmasterStatus(v.files.pgdata)
+		if err != nil || status != postgres.StatusStopping {
+			continue
+		}
+		if v.wasAsked() {
+			n, err := v.conn.TerminateClients(ctx)
+			v.log.Info("client sessions were ended so that Postgres can stop", "sessions", n, "error", err)
+		}
+		v.conn.Close()
+		return nil
+	}
+}
