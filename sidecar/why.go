@@ -15,6 +15,7 @@ import (
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/epoch"
+	"outrider.dev/sidecar/policy"
 )
 
 func newWhyCommand(a *app) *cobra.Command {
@@ -186,8 +187,10 @@ func (e ending) fork() string {
 // entryText writes one line of the journal: time, time since the line before, event, and what belongs to it.
 func entryText(w io.Writer, x archive.Entry, last time.Time) {
 	since := ""
-	if !last.IsZero() {
-		since = fmt.Sprintf("%+.3fs", x.Time.Sub(last).Seconds())
+	if d := x.Time.Sub(last); !last.IsZero() && d < time.Minute {
+		since = fmt.Sprintf("%+.3fs", d.Seconds())
+	} else if !last.IsZero() {
+		since = "+" + policy.FormatDuration(d.Truncate(time.Second))
 	}
 	var attrs []string
 	for _, key := range slices.Sorted(maps.Keys(x.Attrs)) {

@@ -129,11 +129,18 @@ func (a *Archive) Permanent(ctx context.Context, b Backup) (bool, error) {
 	return m.IsPermanent || b.Sentinel.IsPermanent, err
 }
 
-// MarkExpiry writes down what is about to be deleted and returns the mark's key.
+// MarkExpiry writes down what is about to be deleted and returns the mark's key. Runs that decide at the same time have
+// marks of their own.
 func (a *Archive) MarkExpiry(ctx context.Context, e Expiry) (string, error) {
 	e.Format, e.Time, e.Cutoff = Format, utc(e.Time), utc(e.Cutoff)
-	key := expireDir + e.Time.Format(journalTime) + ".json"
-	return key, a.createJSON(ctx, key, e)
+	for {
+		key := expireDir + e.Time.Format(journalTime) + ".json"
+		err := a.createJSON(ctx, key, e)
+		if !errors.Is(err, fs.ErrExist) {
+			return key, err
+		}
+		e.Time = e.Time.Add(time.Microsecond)
+	}
 }
 
 // Expiries reads the marks of runs that are not finished, oldest first.

@@ -249,3 +249,21 @@ func TestChunksOfAPaddedSegmentStay(t *testing.T) {
 		t.Errorf("%d chunks are left, want that of the padded segment", got)
 	}
 }
+
+func TestMarksOfTheSameMoment(t *testing.T) {
+	_, w := stored(t)
+	e := archive.Expiry{Time: time.Now(), Backups: []string{"one"}}
+	first, err := w.MarkExpiry(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Backups = []string{"another"}
+	second, err := w.MarkExpiry(t.Context(), e)
+	if err != nil || first == second {
+		t.Errorf("two runs at the same moment: marks %s and %s, %v", first, second, err)
+	}
+	all, err := w.Expiries(t.Context())
+	if err != nil || len(all) != 2 || all[0].Key != first {
+		t.Errorf("marks = %+v, %v", all, err)
+	}
+}
