@@ -58,13 +58,6 @@ while :; do
 	fi
 	# The server may have been killed. Another one may want to write the same target by now.
 	[ -z "$server" ] || kill -0 "$server" 2>/dev/null || exit 200
-	if [ "$polls" -lt 20 ]; then
-		polls=$((polls + 1))
-		sleep 0.1 2>/dev/null || { sleep 1; waited=$((waited + 1)); }
-	else
-		sleep 1
-		waited=$((waited + 1))
-	fi
 	alive=
 	[ -f "$spool/ALIVE" ] && read -r alive <"$spool/ALIVE"
 	if [ "$alive" != "$seen" ]; then
@@ -72,6 +65,13 @@ while :; do
 	elif [ "$waited" -ge "$patience" ]; then
 		say "$name is not there, and nobody has been filling $spool for $waited s: is outrider running?"
 		exit 200
+	fi
+	if [ "$polls" -lt 10 ]; then
+		polls=$((polls + 1))
+		sleep 0.1 2>/dev/null || { sleep 1; waited=$((waited + 1)); }
+	else
+		sleep 1
+		waited=$((waited + 1))
 	fi
 done
 `
