@@ -40,7 +40,7 @@ build: ## Build the programs into bin/
 		go build -trimpath -o bin/$(call name,$p) $(call where,$p);)
 
 .PHONY: demo
-demo: ## Protect a real PostgreSQL, lose it twice, restore it, and report what was measured
+demo: build ## Protect a real PostgreSQL, lose it twice, restore it, and report what was measured
 	@hack/setup demo
 	$(call program,demo)
 
