@@ -257,8 +257,9 @@ func (s listedSnapshot) pages() string {
 		return fmt.Sprintf("%d verified", s.Pages)
 	case verify.PagesBad:
 		return fmt.Sprintf("%d bad, first %s", len(s.BadPages), s.BadPages[0])
+	default:
+		return string(s.Checksums)
 	}
-	return string(s.Checksums)
 }
 
 func (b listedBranch) text(w io.Writer) {

@@ -62,7 +62,8 @@ func (a *app) credentials(p policy.Policy) (oss.Credentials, error) {
 		return a.rrsa(role, p.OSSRegion)
 	case policy.CredentialsRAMRole:
 		return oss.RAMRoleCredentials(role, a.setting(envMetadataURL))
-	case "":
+	case policy.CredentialsSecret: // whose keys the pod has as variables
+	default:
 		if _, ok := a.lookup(envKeyID); !ok && a.setting("ALIBABA_CLOUD_OIDC_TOKEN_FILE") != "" {
 			return a.rrsa("", p.OSSRegion)
 		}
@@ -149,7 +150,7 @@ type tellingReader struct {
 
 func (r tellingReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if err == nil || err == io.EOF { //nolint:errorlint // the end of a stream is io.EOF itself
+	if err == nil || err == io.EOF {
 		return n, err
 	}
 	return n, tell(r.ctx, err)

@@ -46,8 +46,12 @@ func TestVerdict(t *testing.T) {
 		{"alive again after a restart of the sidecar", ending{Receipt: receipt(false, 5*mib, 0, 0), Heartbeat: beat(6*mib, 50)}, claim, outcomeRunning, "nothing so far", -1},
 		{"gone without a word", ending{Heartbeat: beat(6*mib, 900)}, claim, outcomeVanished, "what was committed after 0/800000, if anything", -1},
 		{"alive, but another one has taken over", ending{Heartbeat: beat(6*mib, 5), Successor: &archive.Epoch{Number: 4}}, claim, outcomeVanished, "what was committed after 0/800000", -1},
-		{"gone, and its disk went on", ending{Heartbeat: beat(6*mib, 900), Successor: &archive.Epoch{Number: 4, Timeline: 1, Since: 7 * mib}}, claim, outcomeVanished,
-			"nothing: epoch 4 went on with the same disk from 0/700000", -1},
+		{
+			"gone, and its disk went on",
+			ending{Heartbeat: beat(6*mib, 900), Successor: &archive.Epoch{Number: 4, Timeline: 1, Since: 7 * mib}},
+			claim, outcomeVanished,
+			"nothing: epoch 4 went on with the same disk from 0/700000", -1,
+		},
 		{"a restore that was given up", ending{}, archive.Epoch{Number: 3}, outcomeNothing, "it never wrote", -1},
 	}
 	for _, c := range cases {

@@ -95,7 +95,8 @@ func lastWords(ctx context.Context, w *archive.WAL, number uint64, entries int) 
 			return e, err
 		}
 		if number != 0 || i == 0 || e.Verdict.Outcome != outcomeRunning && e.Verdict.Outcome != outcomeNothing {
-			return e, e.readJournal(ctx, w, entries)
+			err := e.readJournal(ctx, w, entries)
+			return e, err
 		}
 	}
 }

@@ -18,8 +18,11 @@ type unit struct {
 
 func durationUnits() []unit {
 	return []unit{
-		{"d", int64(Day)}, {"h", int64(time.Hour)}, {"m", int64(time.Minute)},
-		{"s", int64(time.Second)}, {"ms", int64(time.Millisecond)},
+		{"d", int64(Day)},
+		{"h", int64(time.Hour)},
+		{"m", int64(time.Minute)},
+		{"s", int64(time.Second)},
+		{"ms", int64(time.Millisecond)},
 	}
 }
 

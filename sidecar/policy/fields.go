@@ -15,20 +15,30 @@ func fields() []field {
 // placeFields say where the archive is.
 func placeFields() []field {
 	return []field{
-		choice(Key{Name: "protect", Env: "OUTRIDER_PROTECT", PodOnly: true, Unset: "the images decide",
-			Doc: "protect this pod, or leave it alone, whatever its images suggest"},
+		choice(Key{
+			Name: "protect", Env: "OUTRIDER_PROTECT", PodOnly: true, Unset: "the images decide",
+			Doc: "protect this pod, or leave it alone, whatever its images suggest",
+		},
 			func(p *Policy) *Protect { return &p.Protect }, ProtectEnabled, ProtectDisabled),
-		text(Key{Name: "archive", Env: "OUTRIDER_ARCHIVE", Unset: "required", Form: "`oss://bucket/prefix`",
-			Doc: "where the archives are; below it each database has the root `namespace/cluster`, and on the command line and in the sidecar's environment it is that root itself"},
+		text(Key{
+			Name: "archive", Env: "OUTRIDER_ARCHIVE", Unset: "required", Form: "`oss://bucket/prefix`",
+			Doc: "where the archives are; below it each database has the root `namespace/cluster`, and on the command line and in the sidecar's environment it is that root itself",
+		},
 			func(p *Policy) *string { return &p.Archive }, checkLocation),
-		text(Key{Name: "oss-endpoint", Env: "OSS_ENDPOINT", Unset: "the region's internal endpoint", Form: "a host, or its URL",
-			Doc: "where the bucket is reached"},
+		text(Key{
+			Name: "oss-endpoint", Env: "OSS_ENDPOINT", Unset: "the region's internal endpoint", Form: "a host, or its URL",
+			Doc: "where the bucket is reached",
+		},
 			func(p *Policy) *string { return &p.OSSEndpoint }, checkEndpoint),
-		text(Key{Name: "oss-region", Env: "OSS_REGION", Unset: "from the endpoint", Form: "the id of a region, such as `cn-hangzhou`",
-			Doc: "the region of the bucket"},
+		text(Key{
+			Name: "oss-region", Env: "OSS_REGION", Unset: "from the endpoint", Form: "the id of a region, such as `cn-hangzhou`",
+			Doc: "the region of the bucket",
+		},
 			func(p *Policy) *string { return &p.OSSRegion }, checkRegion),
-		value(Key{Name: "credentials", Env: "OUTRIDER_CREDENTIALS", Unset: "whatever the environment offers",
-			Form: "`secret:NAME`, `rrsa:ROLE`, `ram-role:NAME`", Doc: "where the access to OSS comes from"},
+		value(Key{
+			Name: "credentials", Env: "OUTRIDER_CREDENTIALS", Unset: "whatever the environment offers",
+			Form: "`secret:NAME`, `rrsa:ROLE`, `ram-role:NAME`", Doc: "where the access to OSS comes from",
+		},
 			func(p *Policy) *Credentials { return &p.Credentials }, parseCredentials),
 	}
 }
@@ -36,16 +46,22 @@ func placeFields() []field {
 // identityFields say which database it is.
 func identityFields() []field {
 	return []field{
-		text(Key{Name: "cluster", Env: "OUTRIDER_CLUSTER", PodOnly: true, Unset: "the name of the pod or of its Deployment",
-			Form: "a lower-case name", Doc: "the identity of the database in the archive; two pods with the same one are the same database"},
+		text(Key{
+			Name: "cluster", Env: "OUTRIDER_CLUSTER", PodOnly: true, Unset: "the name of the pod or of its Deployment",
+			Form: "a lower-case name", Doc: "the identity of the database in the archive; two pods with the same one are the same database",
+		},
 			func(p *Policy) *string { return &p.Cluster },
 			matching(subdomainPattern, maxSubdomain, "lower-case letters, digits, - and .")),
-		text(Key{Name: "container", Env: "OUTRIDER_CONTAINER", Unset: "detected", Form: "the name of a container",
-			Doc: "which container runs PostgreSQL"},
+		text(Key{
+			Name: "container", Env: "OUTRIDER_CONTAINER", Unset: "detected", Form: "the name of a container",
+			Doc: "which container runs PostgreSQL",
+		},
 			func(p *Policy) *string { return &p.Container },
 			matching(labelPattern, maxLabel, "the name of a container")),
-		text(Key{Name: "pgdata", Env: "PGDATA", Unset: "detected", Form: "an absolute path",
-			Doc: "the data directory"},
+		text(Key{
+			Name: "pgdata", Env: "PGDATA", Unset: "detected", Form: "an absolute path",
+			Doc: "the data directory",
+		},
 			func(p *Policy) *string { return &p.PGData }, checkPath),
 	}
 }
@@ -53,17 +69,25 @@ func identityFields() []field {
 // promiseFields say what is promised, and how snapshots serve it.
 func promiseFields() []field {
 	return []field{
-		duration(Key{Name: "rpo", Env: "OUTRIDER_RPO", Default: "1s",
-			Doc: "target age of commits that are not yet in the archive"},
+		duration(Key{
+			Name: "rpo", Env: "OUTRIDER_RPO", Default: "1s",
+			Doc: "target age of commits that are not yet in the archive",
+		},
 			func(p *Policy) *time.Duration { return &p.RPO }, 100*time.Millisecond, 10*time.Minute),
-		duration(Key{Name: "rto", Env: "OUTRIDER_RTO", Default: "5m",
-			Doc: "target for the time that a recovery takes; a snapshot is brought forward to hold it"},
+		duration(Key{
+			Name: "rto", Env: "OUTRIDER_RTO", Default: "5m",
+			Doc: "target for the time that a recovery takes; a snapshot is brought forward to hold it",
+		},
 			func(p *Policy) *time.Duration { return &p.RTO }, 10*time.Second, Day),
-		text(Key{Name: "backup-schedule", Env: "OUTRIDER_BACKUP_SCHEDULE", Default: "0 * * * *", Form: "five fields of cron, UTC",
-			Doc: "when snapshots are taken"},
+		text(Key{
+			Name: "backup-schedule", Env: "OUTRIDER_BACKUP_SCHEDULE", Default: "0 * * * *", Form: "five fields of cron, UTC",
+			Doc: "when snapshots are taken",
+		},
 			func(p *Policy) *string { return &p.BackupSchedule }, checkSchedule),
-		duration(Key{Name: "retention", Env: "OUTRIDER_RETENTION", Default: "7d",
-			Doc: "the recovery window: every moment in it can be restored"},
+		duration(Key{
+			Name: "retention", Env: "OUTRIDER_RETENTION", Default: "7d",
+			Doc: "the recovery window: every moment in it can be restored",
+		},
 			func(p *Policy) *time.Duration { return &p.Retention }, time.Hour, 3650*Day),
 		minBackups(),
 	}
@@ -72,18 +96,26 @@ func promiseFields() []field {
 // restoreFields say how a database begins.
 func restoreFields() []field {
 	return []field{
-		choice(Key{Name: "restore", Env: "OUTRIDER_RESTORE", Default: string(RestoreAuto),
-			Doc: "what happens to an empty disk: `auto` restores it, or leaves it to `initdb` when the archive is proven empty; `required` never leaves it to `initdb`"},
+		choice(Key{
+			Name: "restore", Env: "OUTRIDER_RESTORE", Default: string(RestoreAuto),
+			Doc: "what happens to an empty disk: `auto` restores it, or leaves it to `initdb` when the archive is proven empty; `required` never leaves it to `initdb`",
+		},
 			func(p *Policy) *RestoreMode { return &p.Restore }, RestoreAuto, RestoreRequired, RestoreNever),
-		text(Key{Name: "restore-from", Env: "OUTRIDER_RESTORE_FROM", Unset: "the own root", Form: "`oss://bucket/prefix/namespace/cluster`",
-			Doc: "the root of another database to begin with"},
+		text(Key{
+			Name: "restore-from", Env: "OUTRIDER_RESTORE_FROM", Unset: "the own root", Form: "`oss://bucket/prefix/namespace/cluster`",
+			Doc: "the root of another database to begin with",
+		},
 			func(p *Policy) *string { return &p.RestoreFrom }, ParseRoot),
 		restoreTarget(),
-		choice(Key{Name: "archiving", Env: "OUTRIDER_ARCHIVING", Default: string(On),
-			Doc: "`off` for a throw-away clone that is restored and never archived"},
+		choice(Key{
+			Name: "archiving", Env: "OUTRIDER_ARCHIVING", Default: string(On),
+			Doc: "`off` for a throw-away clone that is restored and never archived",
+		},
 			func(p *Policy) *Switch { return &p.Archiving }, On, Off),
-		choice(Key{Name: "stale-disk", Env: "OUTRIDER_STALE_DISK", Default: string(StaleRefuse),
-			Doc: "what to do with a disk that is older than the archive or foreign to it: refuse to start, or fork it to a new timeline"},
+		choice(Key{
+			Name: "stale-disk", Env: "OUTRIDER_STALE_DISK", Default: string(StaleRefuse),
+			Doc: "what to do with a disk that is older than the archive or foreign to it: refuse to start, or fork it to a new timeline",
+		},
 			func(p *Policy) *StaleDisk { return &p.StaleDisk }, StaleRefuse, StaleFork),
 		adopt(),
 	}
@@ -92,15 +124,21 @@ func restoreFields() []field {
 // storageFields say what is stored, and how.
 func storageFields() []field {
 	return []field{
-		value(Key{Name: "max-wal-backlog", Env: "OUTRIDER_MAX_WAL_BACKLOG",
+		value(Key{
+			Name: "max-wal-backlog", Env: "OUTRIDER_MAX_WAL_BACKLOG",
 			Unset: "a share of the limit on `emptyDir`, then `drop`; else unlimited", Form: "`SIZE`, `SIZE:keep`, `SIZE:drop`, `unlimited`",
-			Doc: "how much WAL PostgreSQL may keep while the archive cannot take it, and what happens then"},
+			Doc: "how much WAL PostgreSQL may keep while the archive cannot take it, and what happens then",
+		},
 			func(p *Policy) *WALBacklog { return &p.MaxWALBacklog }, parseBacklog),
-		text(Key{Name: "storage-class", Env: "OUTRIDER_STORAGE_CLASS", Default: "Standard", Form: "Standard, IA",
-			Doc: "the class of the objects that are written"},
+		text(Key{
+			Name: "storage-class", Env: "OUTRIDER_STORAGE_CLASS", Default: "Standard", Form: "Standard, IA",
+			Doc: "the class of the objects that are written",
+		},
 			func(p *Policy) *string { return &p.StorageClass }, checkStorageClass),
-		text(Key{Name: "encryption", Env: "OUTRIDER_ENCRYPTION", Unset: "the bucket's default", Form: "`none`, `AES256`, `KMS[:KEY-ID]`",
-			Doc: "encryption on the side of OSS"},
+		text(Key{
+			Name: "encryption", Env: "OUTRIDER_ENCRYPTION", Unset: "the bucket's default", Form: "`none`, `AES256`, `KMS[:KEY-ID]`",
+			Doc: "encryption on the side of OSS",
+		},
 			func(p *Policy) *string { return &p.Encryption }, checkEncryption),
 	}
 }
@@ -108,19 +146,27 @@ func storageFields() []field {
 // processFields say how the sidecar runs and stops.
 func processFields() []field {
 	return []field{
-		duration(Key{Name: "grace", Env: "OUTRIDER_GRACE", Default: "120s",
-			Doc: "time for an orderly stop; a shorter `terminationGracePeriodSeconds` is raised to it"},
+		duration(Key{
+			Name: "grace", Env: "OUTRIDER_GRACE", Default: "120s",
+			Doc: "time for an orderly stop; a shorter `terminationGracePeriodSeconds` is raised to it",
+		},
 			func(p *Policy) *time.Duration { return &p.Grace }, 10*time.Second, time.Hour),
-		value(Key{Name: "run-as", Env: "OUTRIDER_RUN_AS", Unset: "detected", Form: "`UID[:GID]`",
-			Doc: "the identity of the PostgreSQL process where the pod does not show it"},
+		value(Key{
+			Name: "run-as", Env: "OUTRIDER_RUN_AS", Unset: "detected", Form: "`UID[:GID]`",
+			Doc: "the identity of the PostgreSQL process where the pod does not show it",
+		},
 			func(p *Policy) *RunAs { return &p.RunAs }, parseRunAs),
 		cpu(),
 		memory(),
-		choice(Key{Name: "superseded", Env: "OUTRIDER_SUPERSEDED", Default: string(SupersededReadOnly),
-			Doc: "what a writer that was replaced does to its database: make it read-only and end its sessions, or only report"},
+		choice(Key{
+			Name: "superseded", Env: "OUTRIDER_SUPERSEDED", Default: string(SupersededReadOnly),
+			Doc: "what a writer that was replaced does to its database: make it read-only and end its sessions, or only report",
+		},
 			func(p *Policy) *Superseded { return &p.Superseded }, SupersededReadOnly, SupersededReport),
-		text(Key{Name: "take-over", Env: "OUTRIDER_TAKE_OVER", Unset: "none", Form: "the uid of its `kube-system` namespace",
-			Doc: "the Kubernetes cluster whose databases may be continued here"},
+		text(Key{
+			Name: "take-over", Env: "OUTRIDER_TAKE_OVER", Unset: "none", Form: "the uid of its `kube-system` namespace",
+			Doc: "the Kubernetes cluster whose databases may be continued here",
+		},
 			func(p *Policy) *string { return &p.TakeOver },
 			matching(`[0-9A-Za-z-]+`, maxLabel, "the uid of the other cluster's kube-system namespace")),
 	}
@@ -129,8 +175,10 @@ func processFields() []field {
 func minBackups() field {
 	const most = 1000
 	return field{
-		Key: Key{Name: "min-backups", Env: "OUTRIDER_MIN_BACKUPS", Default: "2", Form: fmt.Sprintf("1 to %d", most),
-			Doc: "verified snapshots that are kept whatever their age"},
+		Key: Key{
+			Name: "min-backups", Env: "OUTRIDER_MIN_BACKUPS", Default: "2", Form: fmt.Sprintf("1 to %d", most),
+			Doc: "verified snapshots that are kept whatever their age",
+		},
 		set: func(p *Policy, v string) error {
 			n, err := strconv.ParseUint(v, 10, 16)
 			if err != nil || n < 1 || n > most {
@@ -150,8 +198,10 @@ func minBackups() field {
 
 func restoreTarget() field {
 	return field{
-		Key: Key{Name: "restore-target", Env: "OUTRIDER_RESTORE_TARGET", Default: latest,
-			Form: "`latest`, a time with zone, an LSN, each with or without `@TIMELINE`", Doc: "the point to restore to"},
+		Key: Key{
+			Name: "restore-target", Env: "OUTRIDER_RESTORE_TARGET", Default: latest,
+			Form: "`latest`, a time with zone, an LSN, each with or without `@TIMELINE`", Doc: "the point to restore to",
+		},
 		set: func(p *Policy, v string) (err error) {
 			p.RestoreTarget, err = ParseTarget(v)
 			return err
@@ -162,8 +212,10 @@ func restoreTarget() field {
 
 func adopt() field {
 	return field{
-		Key: Key{Name: "adopt", Env: "OUTRIDER_ADOPT", Default: "false", Form: "true, false",
-			Doc: "after `pg_upgrade`: open the next root `cluster@2` for the new system identifier"},
+		Key: Key{
+			Name: "adopt", Env: "OUTRIDER_ADOPT", Default: "false", Form: "true, false",
+			Doc: "after `pg_upgrade`: open the next root `cluster@2` for the new system identifier",
+		},
 		set: func(p *Policy, v string) error {
 			if v != "true" && v != "false" {
 				return fmt.Errorf("%q is none of these: true, false", v)
@@ -177,8 +229,10 @@ func adopt() field {
 
 func cpu() field {
 	return field{
-		Key: Key{Name: "cpu", Env: "OUTRIDER_CPU", Default: "50m:1", Form: "`REQUEST[:LIMIT]`, 10m to 64, such as 100m:500m",
-			Doc: "CPU of the sidecar; in a Guaranteed pod the request is raised to the limit"},
+		Key: Key{
+			Name: "cpu", Env: "OUTRIDER_CPU", Default: "50m:1", Form: "`REQUEST[:LIMIT]`, 10m to 64, such as 100m:500m",
+			Doc: "CPU of the sidecar; in a Guaranteed pod the request is raised to the limit",
+		},
 		set: func(p *Policy, v string) (err error) {
 			p.CPU, err = parseResource(v, parseCPU, 10, 64_000)
 			return err
@@ -189,8 +243,10 @@ func cpu() field {
 
 func memory() field {
 	return field{
-		Key: Key{Name: "memory", Env: "OUTRIDER_MEMORY", Default: "64Mi:384Mi", Form: "`REQUEST[:LIMIT]`, 64Mi to 64Gi",
-			Doc: "memory of the sidecar; in a Guaranteed pod the request is raised to the limit"},
+		Key: Key{
+			Name: "memory", Env: "OUTRIDER_MEMORY", Default: "64Mi:384Mi", Form: "`REQUEST[:LIMIT]`, 64Mi to 64Gi",
+			Doc: "memory of the sidecar; in a Guaranteed pod the request is raised to the limit",
+		},
 		set: func(p *Policy, v string) (err error) {
 			p.Memory, err = parseResource(v, ParseSize, 64*mebibyte, 64*gibibyte)
 			return err

@@ -36,7 +36,8 @@ type field struct {
 }
 
 func text(k Key, at func(*Policy) *string, check func(string) (string, error)) field {
-	return field{Key: k,
+	return field{
+		Key: k,
 		set: func(p *Policy, v string) (err error) {
 			*at(p), err = check(v)
 			return err
@@ -51,7 +52,8 @@ func choice[T ~string](k Key, at func(*Policy) *T, values ...T) field {
 		words[i] = string(v)
 	}
 	k.Form = strings.Join(words, ", ")
-	return field{Key: k,
+	return field{
+		Key: k,
 		set: func(p *Policy, v string) error {
 			if !slices.Contains(words, v) {
 				return fmt.Errorf("%q is none of these: %s", v, k.Form)
@@ -65,7 +67,8 @@ func choice[T ~string](k Key, at func(*Policy) *T, values ...T) field {
 
 func duration(k Key, at func(*Policy) *time.Duration, low, high time.Duration) field {
 	k.Form = fmt.Sprintf("%s to %s, such as %s", FormatDuration(low), FormatDuration(high), k.Default)
-	return field{Key: k,
+	return field{
+		Key: k,
 		set: func(p *Policy, v string) error {
 			d, err := ParseDuration(v)
 			if err == nil && (d < low || d > high) {
@@ -90,7 +93,8 @@ type stringer interface {
 }
 
 func value[T stringer](k Key, at func(*Policy) *T, parse func(string) (T, error)) field {
-	return field{Key: k,
+	return field{
+		Key: k,
 		set: func(p *Policy, v string) (err error) {
 			*at(p), err = parse(v)
 			return err

@@ -74,7 +74,7 @@ func randomAnnotations(r *rand.Rand) map[string]string {
 		"archiving":       pick("on", "off"),
 		"stale-disk":      pick("refuse", "fork"),
 		"adopt":           pick("true", "false"),
-		"max-wal-backlog": func(r *rand.Rand) string { return backlog(r) },
+		"max-wal-backlog": backlog,
 		"storage-class":   pick("Standard", "IA"),
 		"encryption":      pick("none", "AES256", "KMS", "KMS:1a2b-3c"),
 		"grace":           span(10*time.Second, time.Hour),

@@ -77,18 +77,33 @@ func TestWindows(t *testing.T) {
 		want   []window
 	}{
 		{"one stretch", inventory(map[wal.Timeline][]uint64{1: span(1, 9)}), 1, []archive.Backup{b, a}, []window{{2*mib + 500, 10 * mib, 2}}},
-		{"a hole ends the first window", inventory(map[wal.Timeline][]uint64{1: append(span(1, 3), span(5, 9)...)}), 1, []archive.Backup{a, b},
-			[]window{{2*mib + 500, 4 * mib, 1}, {5*mib + 500, 10 * mib, 1}}},
+		{
+			"a hole ends the first window", inventory(map[wal.Timeline][]uint64{1: append(span(1, 3), span(5, 9)...)}), 1,
+			[]archive.Backup{a, b},
+			[]window{{2*mib + 500, 4 * mib, 1}, {5*mib + 500, 10 * mib, 1}},
+		},
 		{"a hole inside a snapshot makes it useless", inventory(map[wal.Timeline][]uint64{1: span(6, 9)}), 1, []archive.Backup{a, b}, nil},
 		{"no snapshot, no window", inventory(map[wal.Timeline][]uint64{1: span(1, 9)}), 1, nil, nil},
-		{"through a fork", inventory(map[wal.Timeline][]uint64{1: span(1, 6), 2: span(6, 8)}, fork(2, 1, 6*mib+50, 2)), 2, []archive.Backup{a, b},
-			[]window{{2*mib + 500, 9 * mib, 2}}},
-		{"the parent's future is no part of the child", inventory(map[wal.Timeline][]uint64{1: span(1, 9), 2: span(4, 4)}, fork(2, 1, 4*mib+50, 2)), 2,
-			[]archive.Backup{a, b}, []window{{2*mib + 500, 5 * mib, 1}}},
-		{"but of the parent", inventory(map[wal.Timeline][]uint64{1: span(1, 9), 2: span(4, 4)}, fork(2, 1, 4*mib+50, 2)), 1,
-			[]archive.Backup{a, b}, []window{{2*mib + 500, 10 * mib, 2}}},
-		{"a child without the copy of its first segment ends at the fork", inventory(map[wal.Timeline][]uint64{1: span(1, 6), 2: span(7, 8)}, fork(2, 1, 6*mib+50, 2)), 2,
-			[]archive.Backup{a}, []window{{2*mib + 500, 6*mib + 50, 1}}},
+		{
+			"through a fork", inventory(map[wal.Timeline][]uint64{1: span(1, 6), 2: span(6, 8)}, fork(2, 1, 6*mib+50, 2)), 2,
+			[]archive.Backup{a, b},
+			[]window{{2*mib + 500, 9 * mib, 2}},
+		},
+		{
+			"the parent's future is no part of the child", inventory(map[wal.Timeline][]uint64{1: span(1, 9), 2: span(4, 4)}, fork(2, 1, 4*mib+50, 2)), 2,
+			[]archive.Backup{a, b},
+			[]window{{2*mib + 500, 5 * mib, 1}},
+		},
+		{
+			"but of the parent", inventory(map[wal.Timeline][]uint64{1: span(1, 9), 2: span(4, 4)}, fork(2, 1, 4*mib+50, 2)), 1,
+			[]archive.Backup{a, b},
+			[]window{{2*mib + 500, 10 * mib, 2}},
+		},
+		{
+			"a child without the copy of its first segment ends at the fork", inventory(map[wal.Timeline][]uint64{1: span(1, 6), 2: span(7, 8)}, fork(2, 1, 6*mib+50, 2)), 2,
+			[]archive.Backup{a},
+			[]window{{2*mib + 500, 6*mib + 50, 1}},
+		},
 	}
 	for _, c := range cases {
 		if diff := cmp.Diff(c.want, windows(t, c.inv, c.branch, c.all...)); diff != "" {

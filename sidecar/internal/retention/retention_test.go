@@ -72,8 +72,11 @@ func TestWhatStaysAndWhy(t *testing.T) {
 				last(w).Manifest.Checksums.Bad = []string{"base/1/2:3"}
 			}
 		}), 2, map[string]int{retention.KeptInWindow: 3, retention.KeptAnchor: 1, retention.KeptSound: 1, retention.KeptTooFew: 15}, 0},
-		{"those of WAL-G prove nothing", hourly(20, func(_ int, w *world) { last(w).Manifest = nil }), 1,
-			map[string]int{retention.KeptInWindow: 3, retention.KeptAnchor: 1, retention.KeptTooFew: 16}, 0},
+		{
+			"those of WAL-G prove nothing", hourly(20, func(_ int, w *world) { last(w).Manifest = nil }), 1,
+			map[string]int{retention.KeptInWindow: 3, retention.KeptAnchor: 1, retention.KeptTooFew: 16},
+			0,
+		},
 		{"one that does not say when it was taken", hourly(20, func(n int, w *world) {
 			if n == 5 {
 				last(w).Manifest.StopTime, last(w).Sentinel.FinishTime = time.Time{}, time.Time{}

@@ -94,29 +94,46 @@ func damage(t *testing.T, f *fixture) {
 		want   []verify.Kind
 		quick  []verify.Kind
 	}{
-		{"a segment is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, seg(2)) }, strings.TrimPrefix(seg(2), "wal_005/")[:24],
-			[]verify.Kind{verify.WALGap}, []verify.Kind{verify.WALGap}},
-		{"a segment inside a snapshot is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, seg(0)) }, f.snapshots[0],
-			[]verify.Kind{verify.SnapshotUnusable, verify.WALGap}, []verify.Kind{verify.SnapshotUnusable, verify.WALGap}},
+		{
+			"a segment is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, seg(2)) }, strings.TrimPrefix(seg(2), "wal_005/")[:24],
+			[]verify.Kind{verify.WALGap},
+			[]verify.Kind{verify.WALGap},
+		},
+		{
+			"a segment inside a snapshot is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, seg(0)) }, f.snapshots[0],
+			[]verify.Kind{verify.SnapshotUnusable, verify.WALGap},
+			[]verify.Kind{verify.SnapshotUnusable, verify.WALGap},
+		},
 		{"a flipped bit in a segment", func(_ *testing.T, b *archivetest.Bucket) { flip(b, seg(1), -2000) }, seg(1), []verify.Kind{verify.SegmentDamaged}, nil},
 		{"a truncated segment", func(_ *testing.T, b *archivetest.Bucket) { b.SetBytes(seg(1), b.Bytes(seg(1))[:1000]) }, seg(1), []verify.Kind{verify.SegmentDamaged}, nil},
 		{"two segments have changed places", func(t *testing.T, b *archivetest.Bucket) { swap(t, b, seg(1), seg(2)) }, seg(2), []verify.Kind{verify.WrongWAL}, nil},
 		{"a flipped bit in a chunk", func(_ *testing.T, b *archivetest.Bucket) { flip(b, chunkKey(b), -9) }, "outrider/tail/", []verify.Kind{verify.ChunkDamaged}, nil},
 		{"a part is gone", func(t *testing.T, b *archivetest.Bucket) { remove(t, b, part) }, "part_001.tar.zst", []verify.Kind{verify.PartMissing}, []verify.Kind{verify.PartMissing}},
-		{"a part is short", func(_ *testing.T, b *archivetest.Bucket) { b.SetBytes(part, b.Bytes(part)[:100]) }, "part_001.tar.zst",
-			[]verify.Kind{verify.PartSize}, []verify.Kind{verify.PartSize}},
-		{"a flipped bit in a part", func(_ *testing.T, b *archivetest.Bucket) { flip(b, part, -20) }, "part_001.tar.zst", []verify.Kind{verify.PartDamaged}, nil},
-		{"a stray object among the parts", func(_ *testing.T, b *archivetest.Bucket) {
-			b.SetBytes(strings.Replace(part, "part_001.tar.zst", "notes.txt", 1), []byte("x"))
+		{
+			"a part is short", func(_ *testing.T, b *archivetest.Bucket) { b.SetBytes(part, b.Bytes(part)[:100]) }, "part_001.tar.zst",
+			[]verify.Kind{verify.PartSize},
+			[]verify.Kind{verify.PartSize},
 		},
-			"notes.txt", []verify.Kind{verify.PartForeign}, []verify.Kind{verify.PartForeign}},
+		{"a flipped bit in a part", func(_ *testing.T, b *archivetest.Bucket) { flip(b, part, -20) }, "part_001.tar.zst", []verify.Kind{verify.PartDamaged}, nil},
+		{
+			"a stray object among the parts", func(_ *testing.T, b *archivetest.Bucket) {
+				b.SetBytes(strings.Replace(part, "part_001.tar.zst", "notes.txt", 1), []byte("x"))
+			},
+			"notes.txt",
+			[]verify.Kind{verify.PartForeign},
+			[]verify.Kind{verify.PartForeign},
+		},
 		{"a damaged manifest", func(_ *testing.T, b *archivetest.Bucket) {
 			b.SetBytes("basebackups_005/"+f.snapshots[1]+"/outrider.json", []byte(`{"format":1,`))
 		}, f.snapshots[1], []verify.Kind{verify.DocumentDamaged}, []verify.Kind{verify.DocumentDamaged}},
-		{"a damaged claim", func(_ *testing.T, b *archivetest.Bucket) {
-			b.SetBytes("outrider/epochs/0000000001.json", []byte(`{"epoch":2}`))
+		{
+			"a damaged claim", func(_ *testing.T, b *archivetest.Bucket) {
+				b.SetBytes("outrider/epochs/0000000001.json", []byte(`{"epoch":2}`))
+			},
+			"the documents of the WAL",
+			[]verify.Kind{verify.DocumentDamaged},
+			[]verify.Kind{verify.DocumentDamaged},
 		},
-			"the documents of the WAL", []verify.Kind{verify.DocumentDamaged}, []verify.Kind{verify.DocumentDamaged}},
 		{"another database's identity", func(_ *testing.T, b *archivetest.Bucket) {
 			b.SetBytes("outrider/cluster.json", []byte(`{"format":1,"system_identifier":"12345","wal_segment_size":1048576}`))
 		}, seg(0), []verify.Kind{verify.WrongWAL}, nil},
