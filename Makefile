@@ -37,7 +37,7 @@ help: ## This list
 build: ## Build the programs into bin/
 	@mkdir -p bin
 	@$(foreach p,$(ready),echo "go build -o bin/$(call name,$p) $(call where,$p)"; \
-		go build -trimpath -o bin/$(call name,$p) $(call where,$p);)
+		CGO_ENABLED=0 go build -trimpath -o bin/$(call name,$p) $(call where,$p);)
 
 .PHONY: demo
 demo: build ## Protect a real PostgreSQL, lose it twice, restore it, and report what was measured
