@@ -34,7 +34,8 @@ type Server interface {
 	Begin(ctx context.Context, label string) (Session, error)
 }
 
-// Session is a server in backup mode. It is used by one goroutine at a time. Abort may be called at any time and again.
+// Session is a server in backup mode. It is used by one goroutine at a time. Abort may be called after
+// Stop, and again.
 type Session interface {
 	Start() wal.Position
 	// InsertLSN is the end of the WAL now; no page can be newer. An error means that backup mode is lost.

@@ -1,6 +1,7 @@
 package basebackup
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,7 @@ type Metrics struct {
 	taken    prometheus.Counter
 	running  prometheus.Gauge
 	last     lastSnapshot
-	known    bool
+	known    sync.Once
 }
 
 type lastSnapshot struct {
@@ -52,7 +53,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// succeeded is called by one goroutine at a time: a server lets only one snapshot be taken.
 func (m *Metrics) succeeded(s archive.Manifest, took time.Duration) {
 	m.taken.Inc()
 	m.last.time.Set(float64(s.StopTime.UnixMicro()) / 1e6)
@@ -61,12 +61,13 @@ func (m *Metrics) succeeded(s archive.Manifest, took time.Duration) {
 	m.last.stored.Set(float64(s.StoredSize))
 	m.last.files.Set(float64(s.Files))
 	m.last.badPages.Set(float64(len(s.Checksums.Bad)))
-	if m.known || m.reg == nil {
-		return
-	}
-	m.known = true
-	m.reg.MustRegister(m.last.time, m.last.seconds, m.last.raw, m.last.stored, m.last.files)
-	if s.Checksums.Enabled {
-		m.reg.MustRegister(m.last.badPages)
-	}
+	m.known.Do(func() {
+		if m.reg == nil {
+			return
+		}
+		m.reg.MustRegister(m.last.time, m.last.seconds, m.last.raw, m.last.stored, m.last.files)
+		if s.Checksums.Enabled {
+			m.reg.MustRegister(m.last.badPages)
+		}
+	})
 }

@@ -123,13 +123,13 @@ func (r relations) skips(file string) bool {
 		return r.names.temporary.MatchString(file)
 	}
 	m := r.names.permanent.FindStringSubmatch(file)
-	return m != nil && r.unlogged[m[1]] && m[2] != "_init"
+	return len(m) > 2 && r.unlogged[m[1]] && m[2] != "_init"
 }
 
 // segment is the number of a relation's file within its fork, noRelation for a file of something else.
 func (r relations) segment(file string) int32 {
 	m := r.names.permanent.FindStringSubmatch(file)
-	if m == nil {
+	if len(m) < 4 {
 		return noRelation
 	}
 	if m[3] == "" {

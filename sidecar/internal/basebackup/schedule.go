@@ -70,15 +70,16 @@ type Decision struct {
 const (
 	// askAgain is how often the prediction is looked at between the times of the schedule.
 	askAgain = 30 * time.Second
-	// retryAfter is how long after a failure the next attempt waits, unless the last snapshot took longer than that.
-	retryAfter = time.Minute
+	// After a failure the next attempt waits as long as the last snapshot took, within these limits.
+	retryAfter    = time.Minute
+	maxRetryAfter = 15 * time.Minute
 )
 
 // Decide tells whether a snapshot is due. The first one is at once; after a gap too. Then the schedule decides, unless
 // nothing has changed since the last one; and a snapshot is brought forward when a restore would take longer than the
 // target and a new snapshot would shorten it (Load.Predict). It is a pure function.
 func (s Schedule) Decide(in Situation) Decision {
-	if pause := max(retryAfter, in.Took); !in.Failed.IsZero() && in.Now.Before(in.Failed.Add(pause)) {
+	if pause := min(max(in.Took, retryAfter), maxRetryAfter); !in.Failed.IsZero() && in.Now.Before(in.Failed.Add(pause)) {
 		return Decision{Wait, "the last attempt has failed", in.Failed.Add(pause)}
 	}
 	switch {

@@ -124,5 +124,6 @@ func (c *Conn) defaultReadOnly(ctx context.Context) (string, error) {
 	}
 	defer closeSession(pg)
 	var v string
-	return v, pg.QueryRow(ctx, "SELECT current_setting($1)", readOnlySetting).Scan(&v)
+	err = pg.QueryRow(ctx, "SELECT current_setting($1)", readOnlySetting).Scan(&v)
+	return v, err
 }
