@@ -130,7 +130,7 @@ func (c *checker) judge(ctx context.Context) (Verdict, error) {
 	}
 	at, known := c.until()
 	if !known {
-		return c.otherBranch()
+		return c.otherBranch(ctx)
 	}
 	if at < c.end.LSN {
 		lost, err := c.recordsFrom(ctx, at)
@@ -176,7 +176,7 @@ func (c *checker) until() (wal.LSN, bool) {
 }
 
 // otherBranch judges a disk whose history does not contain the archive's newest timeline.
-func (c *checker) otherBranch() (Verdict, error) {
+func (c *checker) otherBranch(ctx context.Context) (Verdict, error) {
 	local, err := c.localEnd()
 	if err != nil {
 		return Verdict{}, err
@@ -190,10 +190,10 @@ func (c *checker) otherBranch() (Verdict, error) {
 		v.Reason = fmt.Sprintf("the disk is on timeline %d up to %s; the archive has left that at %s and gone on with timeline %d",
 			c.own, local.LSN, g.To, c.end.Timeline)
 		if local.LSN <= g.To {
-			v.Disk = DiskStale
+			v.Disk, err = c.pastOrOther(ctx, c.own, local.LSN)
 		}
 	}
-	return v, nil
+	return v, err
 }
 
 // recordsFrom tells whether the archive has a whole record behind a position. Crash recovery and restores end before
@@ -229,21 +229,7 @@ func (c *checker) localEnd() (wal.Position, error) {
 
 // compare compares the WAL before a position.
 func (c *checker) compare(ctx context.Context, to wal.LSN) (Verdict, error) {
-	from := c.w.Size.Floor(to - 1)
-	for to-from < compared && from > 0 && len(c.inv.Follow(c.end.Timeline, from-1, from)) > 0 {
-		from -= wal.LSN(c.w.Size)
-	}
-	if to-from > compared && to-compared > from {
-		from = to - compared
-	}
-	archived := make([]byte, to-from)
-	s := scanner{w: c.w, inv: c.inv}
-	src := s.source(ctx, []archive.Leg{{Timeline: c.end.Timeline, To: archive.MaxLSN}}, to)
-	_, err := src.ReadWAL(archived, from)
-	if err = errors.Join(err, src.Close()); err != nil {
-		return Verdict{}, err
-	}
-	same, there, err := c.same(archived, from)
+	same, there, err := c.equalBefore(ctx, c.end.Timeline, to)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -260,10 +246,45 @@ func (c *checker) compare(ctx context.Context, to wal.LSN) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
+	v := Verdict{Disk: DiskDiverged, Local: local}
+	v.Reason = fmt.Sprintf("the WAL before %s is not the same on the disk and in the archive", to)
 	if local.LSN < to {
-		return Verdict{Disk: DiskStale, Local: local, Reason: fmt.Sprintf("the WAL of the disk ends at %s, the archive goes on to %s", local, c.end)}, nil
+		v.Disk, err = c.pastOrOther(ctx, c.end.Timeline, local.LSN)
+		v.Reason = fmt.Sprintf("the WAL of the disk ends at %s, the archive goes on to %s", local, c.end)
 	}
-	return Verdict{Disk: DiskDiverged, Local: local, Reason: fmt.Sprintf("the WAL before %s is not the same on the disk and in the archive", to)}, nil
+	return v, err
+}
+
+// pastOrOther tells, of a disk whose WAL ends before the archive's does, whether it is a copy from the past or has gone
+// on differently.
+func (c *checker) pastOrOther(ctx context.Context, t wal.Timeline, end wal.LSN) (Disk, error) {
+	same, there, err := c.equalBefore(ctx, t, end)
+	if errors.Is(err, ErrHole) {
+		return DiskStale, nil // the archive begins later
+	}
+	if there && !same && err == nil {
+		return DiskDiverged, nil
+	}
+	return DiskStale, err
+}
+
+// equalBefore compares the last WAL before a position on a timeline of the archive with the disk's.
+func (c *checker) equalBefore(ctx context.Context, t wal.Timeline, to wal.LSN) (same, there bool, err error) {
+	from := c.w.Size.Floor(to - 1)
+	for to-from < compared && from > 0 && len(c.inv.Follow(t, from-1, from)) > 0 {
+		from -= wal.LSN(c.w.Size)
+	}
+	if to-from > compared {
+		from = to - compared
+	}
+	archived := make([]byte, to-from)
+	s := scanner{w: c.w, inv: c.inv}
+	src := s.source(ctx, []archive.Leg{{Timeline: t, To: archive.MaxLSN}}, to)
+	_, err = src.ReadWAL(archived, from)
+	if err = errors.Join(err, src.Close()); err != nil {
+		return false, false, err
+	}
+	return c.same(archived, from)
 }
 
 // same compares bytes with those on the disk. A parent's WAL may be in its own file, or only in its child's first.

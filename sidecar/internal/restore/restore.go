@@ -56,6 +56,11 @@ func (o *Options) normalize() error {
 			return err
 		}
 	}
+	for from, to := range o.TablespaceMapping {
+		if !filepath.IsAbs(to) {
+			return fmt.Errorf("mapping tablespace %s to %q: the path must be absolute", from, to)
+		}
+	}
 	if o.SpoolDir == "" {
 		o.SpoolDir = filepath.Join(o.Dir, ownDir, spoolName)
 	}
