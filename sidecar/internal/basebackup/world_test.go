@@ -119,7 +119,13 @@ func (b *session) Stop(ctx context.Context) (End, error) {
 	return end, err
 }
 
-func (b *session) Abort() { _ = b.conn.Close(context.Background()) }
+func (b *session) Abort() {
+	if !b.conn.IsClosed() {
+		// The server ends a session some time after it was closed; the next attempt is not to meet its lock.
+		_, _ = b.conn.Exec(context.Background(), "SELECT pg_advisory_unlock($1)", backupLock)
+	}
+	_ = b.conn.Close(context.Background())
+}
 
 // durable answers at once, and remembers what for.
 type durable struct {
