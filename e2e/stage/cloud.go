@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // The key pair of the stand-in cloud. It opens nothing else.
@@ -24,6 +25,7 @@ type Cloud struct {
 	*Process
 	OSS      string // URL
 	Metadata string // URL
+	env      []string
 	stage    *Stage
 }
 
@@ -36,14 +38,23 @@ func (s *Stage) StartCloud(ctx context.Context) (*Cloud, error) {
 	if err := s.hand(data); err != nil {
 		return nil, err
 	}
-	ready := filepath.Join(data, fmt.Sprintf("ready-%d.json", s.next()))
-	p, err := s.Start("devcloud", s.Command(filepath.Join(s.bin, "devcloud"), "--oss-listen", "127.0.0.1:0",
-		"--metadata-listen", "127.0.0.1:0", "--data", filepath.Join(data, "objects"), "--access-key-id", accessKeyID,
-		"--access-key-secret", accessKeySecret, "--region", Region, "--bucket", Bucket, "--ready-file", ready))
+	c := &Cloud{OSS: "127.0.0.1:0", Metadata: "127.0.0.1:0", stage: s}
+	err := c.Restart(ctx)
+	return c, err
+}
+
+// Restart starts devcloud again where it was, after it has ended.
+func (c *Cloud) Restart(ctx context.Context) error {
+	data := filepath.Join(c.stage.Dir, "cloud")
+	ready := filepath.Join(data, fmt.Sprintf("ready-%d.json", c.stage.next()))
+	p, err := c.stage.Start("devcloud", c.stage.Command(filepath.Join(c.stage.bin, "devcloud"),
+		"--oss-listen", strings.TrimPrefix(c.OSS, "http://"), "--metadata-listen", strings.TrimPrefix(c.Metadata, "http://"),
+		"--data", filepath.Join(data, "objects"), "--access-key-id", accessKeyID, "--access-key-secret", accessKeySecret,
+		"--region", Region, "--bucket", Bucket, "--ready-file", ready))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c := &Cloud{Process: p, stage: s}
+	c.Process = p
 	var at struct{ OSS, Metadata string }
 	err = Until(ctx, "devcloud", func() (bool, error) {
 		b, err := os.ReadFile(ready)
@@ -56,7 +67,13 @@ func (s *Stage) StartCloud(ctx context.Context) (*Cloud, error) {
 		return json.Unmarshal(b, &at) == nil, nil
 	})
 	c.OSS, c.Metadata = withScheme(at.OSS), withScheme(at.Metadata)
-	return c, err
+	return err
+}
+
+// Faults arms faults of OSS, given as JSON; without any all are taken away.
+func (c *Cloud) Faults(ctx context.Context, faults ...string) error {
+	_, err := c.Control(ctx, http.MethodPut, "faults", "["+strings.Join(faults, ",")+"]")
+	return err
 }
 
 func withScheme(address string) string {
@@ -72,7 +89,7 @@ func (c *Cloud) Control(ctx context.Context, method, path, body string) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	a, err := http.DefaultClient.Do(r)
+	a, err := (&http.Client{Timeout: time.Minute}).Do(r)
 	if err != nil {
 		return nil, fmt.Errorf("turning %s of devcloud: %w", path, err)
 	}
@@ -86,10 +103,17 @@ func (c *Cloud) Control(ctx context.Context, method, path, body string) ([]byte,
 
 // Env is the environment with which outrider reaches the cloud.
 func (c *Cloud) Env() []string {
-	return []string{
+	return append([]string{
 		"OSS_ENDPOINT=" + c.OSS, "OSS_REGION=" + Region, "OSS_ACCESS_KEY_ID=" + accessKeyID, "OSS_ACCESS_KEY_SECRET=" + accessKeySecret,
 		"OUTRIDER_METADATA_URL=" + c.Metadata,
-	}
+	}, c.env...)
+}
+
+// With is the same cloud for an outrider with other or further variables.
+func (c *Cloud) With(env ...string) *Cloud {
+	other := *c
+	other.env = env
+	return &other
 }
 
 // Keys is the key pair that opens the bucket.

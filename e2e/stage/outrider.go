@@ -20,27 +20,41 @@ type Outrider struct {
 
 // Status is the part of /status that scenes look at.
 type Status struct {
-	State          string   `json:"state"`
-	Reason         string   `json:"reason"`
-	Epoch          uint64   `json:"epoch"`
-	Timeline       uint32   `json:"timeline"`
-	Durable        string   `json:"durable"`
-	Flushed        string   `json:"flushed"`
-	UnshippedBytes *int64   `json:"unshipped_bytes"`
-	AgeSeconds     *float64 `json:"unshipped_age_seconds"`
-	Trouble        string   `json:"trouble"`
-	Prepared       *struct {
-		Reason      string  `json:"reason"`
-		TookSeconds float64 `json:"took_seconds"`
-		Durable     struct {
-			LSN string `json:"lsn"`
-		} `json:"durable"`
-	} `json:"prepared"`
-	LastSnapshot *struct {
-		Name   string `json:"name"`
-		Stored int64  `json:"stored_bytes"`
-		Raw    int64  `json:"raw_bytes"`
-	} `json:"last_snapshot"`
+	State             string     `json:"state"`
+	Reason            string     `json:"reason"`
+	NotProtectedSince *time.Time `json:"not_protected_since"`
+	Epoch             uint64     `json:"epoch"`
+	Timeline          uint32     `json:"timeline"`
+	Durable           string     `json:"durable"`
+	Flushed           string     `json:"flushed"`
+	UnshippedBytes    *int64     `json:"unshipped_bytes"`
+	AgeSeconds        *float64   `json:"unshipped_age_seconds"`
+	Trouble           string     `json:"trouble"`
+	SnapshotTrouble   string     `json:"snapshot_trouble"`
+	Prepared          *Prepared  `json:"prepared"`
+	LastSnapshot      *Snapshot  `json:"last_snapshot"`
+	SnapshotRunning   *struct{}  `json:"snapshot_running"`
+	Notice            *struct{}  `json:"notice"`
+}
+
+// Prepared is what a preparation for a stop achieved.
+type Prepared struct {
+	Reason       string  `json:"reason"`
+	TookSeconds  float64 `json:"took_seconds"`
+	Checkpointed bool    `json:"checkpointed"`
+	Wanted       struct {
+		LSN string `json:"lsn"`
+	} `json:"wanted"`
+	Durable struct {
+		LSN string `json:"lsn"`
+	} `json:"durable"`
+}
+
+// Snapshot is what is told of a snapshot.
+type Snapshot struct {
+	Name   string `json:"name"`
+	Stored int64  `json:"stored_bytes"`
+	Raw    int64  `json:"raw_bytes"`
 }
 
 // Outrider prepares a command of outrider against the archive root.
@@ -93,7 +107,8 @@ func (o *Outrider) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return st, err
 	}
-	return st, json.Unmarshal(b, &st)
+	err = json.Unmarshal(b, &st)
+	return st, err
 }
 
 // PreStop calls the hook as a kubelet does.
@@ -102,21 +117,32 @@ func (o *Outrider) PreStop(ctx context.Context) error {
 	return err
 }
 
+// Ready tells whether /readyz is green, and what it says.
+func (o *Outrider) Ready(ctx context.Context) (bool, string, error) {
+	code, b, err := o.ask(ctx, "/readyz")
+	return code == http.StatusOK, string(b), err
+}
+
 func (o *Outrider) get(ctx context.Context, path string) ([]byte, error) {
+	code, b, err := o.ask(ctx, path)
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("%s: status %d: %s", path, code, b)
+	}
+	return b, err
+}
+
+func (o *Outrider) ask(ctx context.Context, path string) (int, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, o.URL+path, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	a, err := http.DefaultClient.Do(r)
+	a, err := (&http.Client{Timeout: time.Minute}).Do(r)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer a.Body.Close()
 	b, err := io.ReadAll(a.Body)
-	if err == nil && a.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", path, a.Status, b)
-	}
-	return b, err
+	return a.StatusCode, b, err
 }
 
 // Protected waits until the sidecar says that the database is protected.

@@ -91,6 +91,33 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
+// PeakMemory is the most memory that was resident so far, in bytes.
+func (p *Process) PeakMemory() (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(b, []byte("VmHWM:"))
+	var kib int64
+	if _, err := fmt.Sscanf(string(rest), "%d kB", &kib); err != nil {
+		return 0, fmt.Errorf("reading the peak memory of %s: %w", p.Name, err)
+	}
+	return kib << 10, nil
+}
+
+// ExitCode is what a program ended with, from the error of Wait or of a command: 0 without an error, -1 if a signal
+// ended it or the error is another one.
+func ExitCode(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
 // Tail is the end of the log.
 func (p *Process) Tail(n int) string { return tailOf(p.Log, n) }
 
@@ -119,13 +146,10 @@ func run(ctx context.Context, c *exec.Cmd) (string, error) {
 		}
 		return out.String(), nil
 	case <-ctx.Done():
-		_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
-		select {
-		case <-done:
-		case <-time.After(5 * time.Second):
-			_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
-			<-done
-		}
-		return out.String(), errors.Join(fmt.Errorf("%s: %w", filepath.Base(c.Path), context.Cause(ctx)), errors.New(messages.String()))
 	}
+	_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
+	kill := time.AfterFunc(5*time.Second, func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
+	err := <-done
+	kill.Stop()
+	return out.String(), fmt.Errorf("%s: %w; it ended with %v: %s", filepath.Base(c.Path), context.Cause(ctx), err, bytes.TrimSpace(messages.Bytes()))
 }

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 type Server struct {
 	Name   string
 	Data   string
+	Initdb []string // further arguments of initdb
+	env    []string // further variables of those who want to reach it
 	socket string
 	stage  *Stage
 	proc   *Process
@@ -31,18 +34,31 @@ func (s *Stage) NewServer(name string) (*Server, error) {
 
 // Init makes a new database cluster with page checksums.
 func (p *Server) Init(ctx context.Context, settings ...string) error {
-	_, err := run(ctx, p.stage.Command(filepath.Join(p.stage.pgBin, "initdb"), "-D", p.Data, "-k", "-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "-E", "UTF8"))
+	args := append([]string{"-D", p.Data, "-k", "-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "-E", "UTF8"}, p.Initdb...)
+	_, err := run(ctx, p.stage.Command(filepath.Join(p.stage.pgBin, "initdb"), args...))
 	if err != nil {
 		return err
 	}
+	return p.Configure(append([]string{"listen_addresses = ''", "logging_collector = off"}, settings...)...)
+}
+
+// Configure adds lines at the end of postgresql.conf, where they win over earlier ones.
+func (p *Server) Configure(lines ...string) error {
 	f, err := os.OpenFile(filepath.Join(p.Data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(f, "\nlisten_addresses = ''\nlogging_collector = off\n%s\n", strings.Join(settings, "\n")); err != nil {
+	_, err = fmt.Fprintf(f, "\n%s\n", strings.Join(lines, "\n"))
+	return errors.Join(err, f.Close())
+}
+
+// CopyFrom makes the data directory a copy of another one, on which no server runs. What was there is removed.
+func (p *Server) CopyFrom(ctx context.Context, data string) error {
+	if err := p.Remove(); err != nil {
 		return err
 	}
-	return f.Close()
+	_, err := run(ctx, p.stage.Command("cp", "-a", "--reflink=auto", data, p.Data))
+	return err
 }
 
 // Start starts the server, without waiting for it.
@@ -74,24 +90,61 @@ func (p *Server) write(ctx context.Context) error {
 	return err
 }
 
-// Exec runs statements.
-func (p *Server) Exec(ctx context.Context, sql string) error {
+// Exec runs statements, each as a transaction of its own.
+func (p *Server) Exec(ctx context.Context, statements ...string) error {
 	c, err := pgx.Connect(ctx, p.ConnString())
 	if err != nil {
 		return err
 	}
 	defer c.Close(ctx)
-	_, err = c.Exec(ctx, sql)
-	return err
+	for _, sql := range statements {
+		if _, err := c.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	return nil
 }
 
-// Stop shuts the server down: SIGINT is a fast stop, SIGTERM a smart one, SIGQUIT an immediate one.
-func (p *Server) Stop(ctx context.Context, how syscall.Signal) error {
+// Ask runs a query that answers one text.
+func (p *Server) Ask(ctx context.Context, sql string) (string, error) {
+	c, err := pgx.Connect(ctx, p.ConnString())
+	if err != nil {
+		return "", err
+	}
+	defer c.Close(ctx)
+	var answer string
+	err = c.QueryRow(ctx, sql).Scan(&answer)
+	return answer, err
+}
+
+// Accepting waits until the server takes sessions, be it for reading only.
+func (p *Server) Accepting(ctx context.Context) error {
+	return Until(ctx, "a session of server "+p.Name, func() (bool, error) {
+		if !p.proc.Running() {
+			return false, fmt.Errorf("the server has ended: %s", p.proc.Tail(15))
+		}
+		return p.Exec(ctx) == nil, nil
+	})
+}
+
+// Signal asks the server to stop, without waiting: SIGINT is a fast stop, SIGTERM a smart one, SIGQUIT an immediate one.
+func (p *Server) Signal(how syscall.Signal) error {
 	if err := p.proc.Signal(how); err != nil {
 		return fmt.Errorf("stopping server %s: %w", p.Name, err)
 	}
+	return nil
+}
+
+// Stop shuts the server down and waits until it is gone.
+func (p *Server) Stop(ctx context.Context, how syscall.Signal) error {
+	if err := p.Signal(how); err != nil {
+		return err
+	}
 	return p.proc.Wait(ctx)
 }
+
+// Wait waits until the server is gone.
+func (p *Server) Wait(ctx context.Context) error { return p.proc.Wait(ctx) }
 
 // Kill ends the server and its children as the loss of a machine would. Backends have process groups of their own, so
 // they are found by their data directory.
@@ -119,7 +172,17 @@ func (p *Server) ConnString() string { return "host=" + p.socket + " user=postgr
 
 // Env is the environment with which libpq programs reach it.
 func (p *Server) Env() []string {
-	return []string{"PGHOST=" + p.socket, "PGUSER=postgres", "PGDATABASE=postgres", "PGDATA=" + p.Data}
+	return append([]string{"PGHOST=" + p.socket, "PGUSER=postgres", "PGDATABASE=postgres", "PGDATA=" + p.Data}, p.env...)
+}
+
+// Socket is the directory of the server's socket, as PGHOST names it.
+func (p *Server) Socket() string { return p.socket }
+
+// With is the same server for programs that reach it with other variables, such as PGUSER.
+func (p *Server) With(env ...string) *Server {
+	other := *p
+	other.env = env
+	return &other
 }
 
 // Pgbench runs pgbench against the server.
