@@ -151,5 +151,5 @@ func run(ctx context.Context, c *exec.Cmd) (string, error) {
 	kill := time.AfterFunc(5*time.Second, func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
 	err := <-done
 	kill.Stop()
-	return out.String(), fmt.Errorf("%s: %w; it ended with %v: %s", filepath.Base(c.Path), context.Cause(ctx), err, bytes.TrimSpace(messages.Bytes()))
+	return out.String(), errors.Join(fmt.Errorf("%s: %w: %s", filepath.Base(c.Path), context.Cause(ctx), bytes.TrimSpace(messages.Bytes())), err)
 }
