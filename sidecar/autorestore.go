@@ -194,6 +194,8 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	switch v.Disk {
 	case restore.DiskOurs, restore.DiskUnprotected, restore.DiskAhead:
 		return nil
+	case restore.DiskStale, restore.DiskDiverged:
+		// Decided below.
 	case restore.DiskForeign:
 		return fmt.Errorf("%w: %s: give it an archive of its own, or, after pg_upgrade, set adopt to true", ship.ErrStale, v.Reason)
 	}

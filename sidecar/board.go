@@ -92,7 +92,7 @@ func (b *board) set(to protection, reason string) {
 	if from != to {
 		r.Since = time.Now()
 	}
-	switch to {
+	switch to { //nolint:exhaustive // the others say nothing about whether there is a way back
 	case stateProtected, stateStopped:
 		r.NotProtectedSince = nil
 	case stateNoSnapshot, stateRefused, stateSuperseded:
@@ -119,5 +119,3 @@ func (b *board) snapshot() statusReport {
 	defer b.mu.Unlock()
 	return b.report
 }
-
-func (b *board) state() protection { return b.snapshot().State }

@@ -209,7 +209,7 @@ func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start s
 	}
 	var err error
 	v.tail, err = tail.New(tail.Config{
-		Dir: g.dir.walDir(), Size: f.server.SegmentSize, Interval: g.policy.RPO / 4, Server: flushed{conn}, Log: g.log,
+		Dir: g.dir.walDir(), Size: f.server.SegmentSize, Interval: g.policy.RPO / 4, Server: flushed{conn}, Log: g.log, Registerer: g.reg,
 	})
 	return v, err
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/basebackup"
 	"outrider.dev/sidecar/internal/drain"
@@ -15,6 +17,7 @@ import (
 	"outrider.dev/sidecar/internal/journal"
 	"outrider.dev/sidecar/internal/postgres"
 	"outrider.dev/sidecar/internal/ship"
+	"outrider.dev/sidecar/internal/tail"
 	"outrider.dev/sidecar/internal/wal"
 	"outrider.dev/sidecar/policy"
 )
@@ -30,6 +33,7 @@ type guard struct {
 	journal *journal.Journal
 	prepare *drain.Preparer
 	log     *slog.Logger
+	reg     prometheus.Registerer
 	ships   *ship.Metrics
 	backups *basebackup.Metrics
 
@@ -60,7 +64,7 @@ func (g *guard) protect(soft, hard context.Context) error {
 			continue
 		case errors.Is(err, epoch.ErrSuperseded), errors.Is(err, ship.ErrNotOwner), errors.Is(err, archive.ErrConflict):
 			return g.superseded(soft, hard, err)
-		case errors.Is(err, errRefused), errors.Is(err, ship.ErrStale), errors.Is(err, epoch.ErrForeign):
+		case errors.Is(err, errRefused), errors.Is(err, ship.ErrStale), errors.Is(err, tail.ErrBehind), errors.Is(err, epoch.ErrForeign):
 			g.board.set(stateRefused, err.Error())
 			wait = refusedInterval
 		default:

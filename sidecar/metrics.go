@@ -20,7 +20,6 @@ func newCollector(g *guard) *collector {
 	add("outrider_wal_unshipped_age_seconds", "Upper bound for the age of the oldest commit that is not durable in the archive.")
 	add("outrider_wal_unshipped_bytes", "WAL bytes that are flushed and not durable in the archive.")
 	add("outrider_wal_not_flushed_bytes", "WAL bytes that are inserted and not flushed: asynchronous commits among them are not promised.")
-	add("outrider_wal_flushed_lsn_bytes", "The server's flush position, as a byte number.")
 	add("outrider_epoch", "The epoch under which this sidecar writes.")
 	add("outrider_state", "1 for the state that holds.", "state")
 	add("outrider_not_protected_since_timestamp_seconds", "Since when there is no way back, Unix time; absent while protected.")
@@ -46,7 +45,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge("outrider_wal_unshipped_age_seconds", *r.AgeSeconds)
 	}
 	if r.Flushed != nil {
-		gauge("outrider_wal_flushed_lsn_bytes", float64(*r.Flushed))
 		gauge("outrider_wal_unshipped_bytes", float64(*r.UnshippedBytes))
 		gauge("outrider_wal_not_flushed_bytes", float64(*r.AsyncBytes))
 	}

@@ -147,7 +147,7 @@ func (a *app) runClone(ctx context.Context, c runConfig, r root) error {
 
 func newGuard(c runConfig, r root, reg prometheus.Registerer) *guard {
 	g := &guard{
-		policy: c.policy, arch: r.Archive, writer: c.writer, log: c.log,
+		policy: c.policy, arch: r.Archive, writer: c.writer, log: c.log, reg: reg,
 		dir:     localFiles{pgdata: filepath.Clean(c.pgdata), pg: postgres.Config{AppName: "outrider"}},
 		journal: journal.New(r.Archive, c.log),
 		ships:   ship.NewMetrics(reg),

@@ -71,7 +71,7 @@ func (g *guard) report(ctx context.Context) statusReport {
 		unshipped, async := distance(durable, p.Flush), distance(p.Flush, p.Insert)
 		r.Flushed, r.Inserted, r.UnshippedBytes, r.AsyncBytes = &p.Flush, &p.Insert, &unshipped, &async
 	}
-	if err, since := v.ship.Trouble(); err != nil {
+	if since, err := v.ship.Trouble(); err != nil {
 		r.Trouble, r.TroubleSince = err.Error(), &since
 		if r.State == stateProtected {
 			r.State = stateLagging

@@ -50,14 +50,13 @@ func askStatus(ctx context.Context, address string) (statusReport, error) {
 	if host == "" || net.ParseIP(host).IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	url := "http://" + net.JoinHostPort(host, port) + "/status"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return r, usagef("--listen %q: %w", address, err)
 	}
-	answer, err := http.DefaultClient.Do(req)
+	client := &http.Client{Timeout: 5 * time.Second}
+	answer, err := client.Do(req)
 	if err != nil {
 		return r, coded{fmt.Errorf("asking outrider run: %w: is it running, and does it listen there?", err), errNothing}
 	}

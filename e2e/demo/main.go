@@ -20,14 +20,14 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	bin := flag.String("bin", "bin", "directory of the programs outrider and devcloud")
 	load := flag.Duration("load", 12*time.Second, "how long each scene works before its node goes")
 	keep := flag.Bool("keep", false, "leave the directory with all logs behind")
 	flag.Parse()
-	if err := run(ctx, *bin, *load, *keep); err != nil {
+	err := run(ctx, *bin, *load, *keep)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
-		stop()
 		os.Exit(1)
 	}
 }
@@ -46,7 +46,7 @@ type result struct {
 	RestoreSeconds           float64 `json:"restore_seconds"`
 	CommitsAcknowledged      int     `json:"commits_acknowledged"`
 	WorstUnshippedAgeSeconds float64 `json:"worst_unshipped_age_seconds"`
-	DatabaseBytes            int64   `json:"database_bytes"`
+	SnapshotRawBytes         int64   `json:"snapshot_raw_bytes"`
 	StockLayoutOK            bool    `json:"stock_layout_ok"`
 	TookSeconds              float64 `json:"took_seconds"`
 }
@@ -78,7 +78,7 @@ func run(ctx context.Context, bin string, load time.Duration, keep bool) error {
 	if err = errors.Join(err, jerr); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 	}
-	fmt.Println(string(line))
+	say("%s", line)
 	if err != nil {
 		return errors.New("a promise was not kept, or could not be shown: see above")
 	}
@@ -101,6 +101,6 @@ func (d *demo) verdict() error {
 	return errors.Join(errs...)
 }
 
-func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+func say(format string, args ...any) { fmt.Fprintf(os.Stdout, format+"\n", args...) }
 
 func round(x float64) float64 { return float64(int64(x*1000+0.5)) / 1000 }

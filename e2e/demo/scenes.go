@@ -91,6 +91,9 @@ func (d *demo) protect(ctx context.Context, p *stage.Server) (*stage.Outrider, e
 	if err != nil {
 		return nil, err
 	}
+	if st.LastSnapshot != nil {
+		d.result.SnapshotRawBytes = st.LastSnapshot.Raw
+	}
 	say("outrider run started beside it: protected after %.1f s (epoch %d, timeline %d, snapshot %s).", time.Since(started).Seconds(), st.Epoch, st.Timeline, snapshotOf(st))
 	return o, nil
 }

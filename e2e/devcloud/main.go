@@ -32,7 +32,6 @@ type options struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "devcloud:", err)
@@ -40,6 +39,7 @@ func main() {
 		stop()
 		os.Exit(1)
 	}
+	stop()
 }
 
 // run serves until ctx ends.

@@ -91,7 +91,8 @@ func New(cfg Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	return s, s.Set(cfg.Settings)
+	err := s.Set(cfg.Settings)
+	return s, err
 }
 
 // Set changes the instance. Nothing changes if the settings are not valid.

@@ -187,7 +187,7 @@ func TestFaults(t *testing.T) {
 		must(t, err)
 		resp, err := http.DefaultClient.Do(req)
 		if err == nil {
-			resp.Body.Close()
+			must(t, resp.Body.Close())
 		}
 		return err
 	}

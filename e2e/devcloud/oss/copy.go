@@ -2,6 +2,7 @@ package oss
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -29,9 +30,9 @@ func (c *call) openSource() (*disk.Handle, error) {
 	}
 	o, err := c.server.store.Open(bucket, key)
 	switch {
-	case err == disk.ErrNoBucket:
+	case errors.Is(err, disk.ErrNoBucket):
 		return nil, errNoSuchBucket(bucket)
-	case err == disk.ErrNoObject:
+	case errors.Is(err, disk.ErrNoObject):
 		return nil, errNoSuchKey(key)
 	case err != nil:
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -46,7 +47,7 @@ func (s *Server) Objects(bucket, prefix string) ([]ObjectInfo, error) {
 // ReadObject returns an object past faults, rights and counters. The error wraps fs.ErrNotExist if there is none.
 func (s *Server) ReadObject(bucket, key string) ([]byte, ObjectInfo, error) {
 	o, err := s.store.Open(bucket, key)
-	if err == disk.ErrNoObject {
+	if errors.Is(err, disk.ErrNoObject) {
 		return nil, ObjectInfo{}, fmt.Errorf("read %s/%s: %w", bucket, key, fs.ErrNotExist)
 	}
 	if err != nil {

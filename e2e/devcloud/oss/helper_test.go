@@ -118,6 +118,7 @@ func fetch(t *testing.T, url string) (int, string) {
 	must(t, err)
 	resp, err := http.DefaultClient.Do(req)
 	must(t, err)
+	defer resp.Body.Close()
 	return resp.StatusCode, read(t, resp.Body, nil)
 }
 

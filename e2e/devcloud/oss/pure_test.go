@@ -167,7 +167,7 @@ func TestFaultJSON(t *testing.T) {
 	if err := back.UnmarshalJSON(data); err != nil || back.Delay != f.Delay || back.Skew != f.Skew || back.Prefix != f.Prefix {
 		t.Fatalf("%+v %v", back, err)
 	}
-	if err := back.UnmarshalJSON([]byte(`{"kind":"hang","probabilty":1}`)); err == nil {
-		t.Error("a misspelt field was accepted")
+	if err := back.UnmarshalJSON([]byte(`{"kind":"hang","likelihood":1}`)); err == nil {
+		t.Error("an unknown field was accepted")
 	}
 }

@@ -121,7 +121,6 @@ func v1Read(t *testing.T, b *v1.Bucket) {
 	_, _ = get(v1.ResponseContentType("text/x y"), v1.ResponseCacheControl("no-store"))
 	header(t, h, "Content-Type", "text/x y")
 	header(t, h, "Cache-Control", "no-store")
-
 }
 
 func v1Conditions(t *testing.T, b *v1.Bucket) {
@@ -262,7 +261,6 @@ func v1Multipart(t *testing.T, b *v1.Bucket) {
 	_, err = b.CompleteMultipartUpload(m, []v1.UploadPart{p1})
 	wantCode(t, err, "NoSuchUpload")
 	wantCode(t, b.AbortMultipartUpload(m), "NoSuchUpload")
-
 }
 
 func v1Abort(t *testing.T, b *v1.Bucket) {

@@ -52,7 +52,7 @@ type Server struct {
 	faults   faultSet
 	counters counters
 
-	closing context.Context // ends requests that hang on purpose
+	closing context.Context //nolint:containedctx // ends requests that hang on purpose
 	close   context.CancelFunc
 	running sync.WaitGroup
 }

@@ -45,7 +45,8 @@ func parseAuthorizationV4(text string) (authorizationV4, error) {
 			return a, fmt.Errorf("unknown field %q", name)
 		}
 	}
-	return a, a.setCredential(credential)
+	err := a.setCredential(credential)
+	return a, err
 }
 
 func splitHeaders(list string) []string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"outrider.dev/sidecar/internal/wal"
 )
@@ -204,6 +203,3 @@ func (inv *Inventory) Segments() []wal.Segment {
 	sortSegments(all)
 	return all
 }
-
-// segmentName is for messages.
-func (inv *Inventory) segmentName(s wal.Segment) string { return strings.TrimSpace(s.Name(inv.Size)) }

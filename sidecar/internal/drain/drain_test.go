@@ -99,17 +99,17 @@ func (w *world) finish(t *testing.T) (archive.Receipt, error) {
 
 func TestPrepareAnswersWithinItsBudget(t *testing.T) {
 	for name, c := range map[string]struct {
-		world    world
+		world    *world
 		complete bool
 		within   time.Duration
 	}{
-		"all is well":                  {world: world{flushed: 100}, complete: true, within: 0},
-		"a checkpoint without end":     {world: world{flushed: 100, checkpoint: time.Hour}, complete: true, within: 14 * time.Second},
-		"a store that does not answer": {world: world{flushed: 100, stuck: true}, within: 20 * time.Second},
+		"all is well":                  {world: &world{flushed: 100}, complete: true, within: 0},
+		"a checkpoint without end":     {world: &world{flushed: 100, checkpoint: time.Hour}, complete: true, within: 14 * time.Second},
+		"a store that does not answer": {world: &world{flushed: 100, stuck: true}, within: 20 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := &c.world
+				w := c.world
 				p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Log: slog.New(slog.DiscardHandler)}
 				started := time.Now()
 				o := p.Prepare(t.Context(), "test", Budget(2*time.Minute))
@@ -149,22 +149,22 @@ func TestPrepareIsOneFlight(t *testing.T) {
 func TestFinishBelievesOnlyFiles(t *testing.T) {
 	clean := wal.Control{State: wal.StateShutDown, CheckPoint: 900, CheckPointTimeline: 1}
 	for name, c := range map[string]struct {
-		world   world
+		world   *world
 		clean   bool
 		durable wal.LSN
 		err     error
 	}{
-		"a clean stop":                         {world: world{alive: []bool{false}, control: clean, end: 1020}, clean: true, durable: 1020},
-		"Postgres lives":                       {world: world{alive: []bool{true}, flushed: 500, control: clean, end: 1020}, durable: 500},
-		"Postgres goes while we wait":          {world: world{alive: []bool{true, true, false}, flushed: 500, control: clean, end: 1020}, clean: true, durable: 1020},
-		"a crash":                              {world: world{alive: []bool{false}, control: wal.Control{State: wal.StateInProduction}, valid: 700}, durable: 700},
-		"no checkpoint where it should be":     {world: world{alive: []bool{false}, control: clean, endErr: wal.ErrNotClean, valid: 700}, durable: 700, err: ErrNotAll},
-		"stopped on a timeline nobody shipped": {world: world{alive: []bool{false}, control: wal.Control{State: wal.StateShutDown, CheckPointTimeline: 2}, end: 1020}, err: ErrNotAll},
-		"the store is away":                    {world: world{alive: []bool{false}, control: clean, end: 1020, stuck: true}, err: ErrNotAll},
+		"a clean stop":                         {world: &world{alive: []bool{false}, control: clean, end: 1020}, clean: true, durable: 1020},
+		"Postgres lives":                       {world: &world{alive: []bool{true}, flushed: 500, control: clean, end: 1020}, durable: 500},
+		"Postgres goes while we wait":          {world: &world{alive: []bool{true, true, false}, flushed: 500, control: clean, end: 1020}, clean: true, durable: 1020},
+		"a crash":                              {world: &world{alive: []bool{false}, control: wal.Control{State: wal.StateInProduction}, valid: 700}, durable: 700},
+		"no checkpoint where it should be":     {world: &world{alive: []bool{false}, control: clean, endErr: wal.ErrNotClean, valid: 700}, durable: 700, err: ErrNotAll},
+		"stopped on a timeline nobody shipped": {world: &world{alive: []bool{false}, control: wal.Control{State: wal.StateShutDown, CheckPointTimeline: 2}, end: 1020}, err: ErrNotAll},
+		"the store is away":                    {world: &world{alive: []bool{false}, control: clean, end: 1020, stuck: true}, err: ErrNotAll},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := &c.world
+				w := c.world
 				r, err := w.finish(t)
 				if !errors.Is(err, c.err) || c.err == nil && err != nil {
 					t.Fatalf("error %v, want %v", err, c.err)

@@ -124,14 +124,17 @@ func (f *Finisher) stopped(ctx context.Context, r archive.Receipt) (archive.Rece
 		return f.clean(ctx, r, c)
 	}
 	r.Reason = fmt.Sprintf("Postgres did not shut down cleanly: pg_control says %q", r.State)
-	return r, f.shipValid(ctx, &r)
+	r.LocalEnd, err = f.shipValid(ctx)
+	return r, err
 }
 
 func (f *Finisher) clean(ctx context.Context, r archive.Receipt, c wal.Control) (archive.Receipt, error) {
 	end, err := f.Local.ShutdownEnd(c)
 	if err != nil {
 		r.Reason = "pg_control says shut down, but there is no valid shutdown checkpoint where it points"
-		return r, errors.Join(fmt.Errorf("%w: %w", ErrNotAll, err), f.shipValid(ctx, &r))
+		var serr error
+		r.LocalEnd, serr = f.shipValid(ctx)
+		return r, errors.Join(fmt.Errorf("%w: %w", ErrNotAll, err), serr)
 	}
 	r.Checkpoint, r.CheckpointEnd, r.LocalEnd = c.CheckPoint, end, end
 	if tli := f.Ship.Durable().Timeline; c.CheckPointTimeline != tli {
@@ -154,14 +157,14 @@ func (f *Finisher) clean(ctx context.Context, r archive.Receipt, c wal.Control) 
 	return r, nil
 }
 
-func (f *Finisher) shipValid(ctx context.Context, r *archive.Receipt) error {
+// shipValid ships what validates of a directory that was not shut down cleanly, and returns its end.
+func (f *Finisher) shipValid(ctx context.Context) (wal.LSN, error) {
 	end, err := f.Local.ValidEnd(f.Ship.Durable())
 	if err != nil {
-		return fmt.Errorf("%w: finding the end of valid WAL: %w", ErrNotAll, err)
+		return 0, fmt.Errorf("%w: finding the end of valid WAL: %w", ErrNotAll, err)
 	}
-	r.LocalEnd = end
 	if err := f.Ship.ShipTo(ctx, end); err != nil {
-		return fmt.Errorf("%w: shipping up to the end of valid WAL %s: %w", ErrNotAll, end, err)
+		return end, fmt.Errorf("%w: shipping up to the end of valid WAL %s: %w", ErrNotAll, end, err)
 	}
-	return nil
+	return end, nil
 }

@@ -112,7 +112,7 @@ func (s *Shipper) WaitDurable(ctx context.Context, p wal.Position) error {
 	}
 	if err := s.durable.wait(ctx, p.LSN); err != nil {
 		at := s.durable.get()
-		if t, _ := s.Trouble(); t != nil {
+		if _, t := s.Trouble(); t != nil {
 			return fmt.Errorf("waiting until %s is durable, it is up to %s: %w (last trouble: %w)", p.LSN, at, err, t)
 		}
 		return fmt.Errorf("waiting until %s is durable, it is up to %s: %w", p.LSN, at, err)
@@ -121,10 +121,10 @@ func (s *Shipper) WaitDurable(ctx context.Context, p wal.Position) error {
 }
 
 // Trouble is what keeps the archive from accepting WAL right now, and since when; nil if nothing does.
-func (s *Shipper) Trouble() (error, time.Time) {
+func (s *Shipper) Trouble() (since time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.trouble, s.since
+	return s.since, s.trouble
 }
 
 // Run ships what src says until ctx ends or something happens that retrying cannot heal: src's own error, ErrGap,
@@ -220,7 +220,7 @@ func (s *Shipper) whole(ctx context.Context, seg wal.Segment, to wal.LSN) error 
 		}
 		if err := <-first; err != nil {
 			if second != nil {
-				<-second
+				err = errors.Join(err, <-second)
 			}
 			return err
 		}

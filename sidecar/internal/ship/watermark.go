@@ -32,12 +32,12 @@ func (w *watermark) set(to wal.LSN) {
 	}
 }
 
-func (w *watermark) wait(ctx context.Context, for_ wal.LSN) error {
+func (w *watermark) wait(ctx context.Context, until wal.LSN) error {
 	for {
 		w.mu.Lock()
 		at, moved := w.at, w.moved
 		w.mu.Unlock()
-		if at >= for_ {
+		if at >= until {
 			return nil
 		}
 		select {

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"slices"
 	"sort"
 	"strings"
 )
@@ -49,9 +50,7 @@ func (x *index) put(o *Object) *Object {
 		x.chunks = [][]*Object{{o}}
 		return nil
 	}
-	chunk := append(x.chunks[c], nil)
-	copy(chunk[i+1:], chunk[i:])
-	chunk[i] = o
+	chunk := slices.Insert(x.chunks[c], i, o)
 	x.chunks[c] = chunk
 	if len(chunk) > chunkLimit {
 		x.split(c)
@@ -108,7 +107,10 @@ func (x *index) ascend(from string, visit func(*Object) (skipTo string, more boo
 
 // afterPrefix gives the lowest string that is above every string with the prefix; ok is false if there is none.
 func afterPrefix(prefix string) (next string, ok bool) {
-	trimmed := strings.TrimRight(prefix, "\xff")
+	trimmed := prefix
+	for strings.HasSuffix(trimmed, "\xff") { // not TrimRight: keys are bytes, not text
+		trimmed = trimmed[:len(trimmed)-1]
+	}
 	if trimmed == "" {
 		return "", false
 	}

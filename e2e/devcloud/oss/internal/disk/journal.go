@@ -77,7 +77,7 @@ func decode(line []byte) (*record, error) {
 		return nil, err
 	}
 	body := line[9 : len(line)-1]
-	if crc32.ChecksumIEEE(body) != uint32(sum) {
+	if uint64(crc32.ChecksumIEEE(body)) != sum {
 		return nil, errors.New("checksum does not match")
 	}
 	r := new(record)

@@ -69,13 +69,11 @@ func Open(dir string, opt Options) (*Store, error) {
 		return nil, fmt.Errorf("lock data directory: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("lock %s: another process uses this directory: %w", dir, err)
+		return nil, errors.Join(fmt.Errorf("lock %s: another process uses this directory: %w", dir, err), lock.Close())
 	}
 	s := &Store{dir: dir, opt: opt, lock: lock, buckets: map[string]*bucket{}, refs: map[uint64]int{}}
 	if err := s.load(); err != nil {
-		lock.Close()
-		return nil, err
+		return nil, errors.Join(err, lock.Close())
 	}
 	return s, nil
 }
