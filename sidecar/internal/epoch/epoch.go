@@ -73,6 +73,13 @@ func Claim(ctx context.Context, store Store, r Request) (e archive.Epoch, contin
 	return e, false, fmt.Errorf("claiming an epoch: lost %d races in a row: several writers of the same database are starting, stop all but one", maxRaces)
 }
 
+// Judge tells, without changing anything, why the writer may not have the next epoch after all of these: ErrSuperseded,
+// ErrForeign, or nil.
+func Judge(all []archive.Epoch, r Request) error {
+	_, _, err := judge(all, r)
+	return err
+}
+
 func judge(all []archive.Epoch, r Request) (own bool, newest archive.Epoch, err error) {
 	if len(all) == 0 {
 		return false, newest, nil

@@ -24,6 +24,7 @@ type Start struct {
 // Local is what the server and its pg_wal say.
 type Local struct {
 	Timeline wal.Timeline
+	Fork     wal.LSN // where the timeline left its parent; 0 for one without
 	Flushed  wal.LSN
 	// Has tells whether the local file of a segment is there.
 	Has func(wal.Segment) (bool, error)
@@ -35,7 +36,7 @@ func Resume(inv *archive.Inventory, snapshots []archive.Backup, l Local) (Start,
 	if err := refuseStale(inv, l.Timeline); err != nil {
 		return Start{}, err
 	}
-	base, known := resumeBase(inv, snapshots, l.Timeline)
+	base, known := resumeBase(inv, snapshots, l)
 	if !known {
 		base = inv.Size.Floor(l.Flushed)
 	}
@@ -89,8 +90,9 @@ func newestEpoch(inv *archive.Inventory) uint64 {
 }
 
 // resumeBase is where contiguous WAL has to begin to be of use: at the newest snapshot of the timeline, else where the
-// timeline forked off, else at the first WAL there is.
-func resumeBase(inv *archive.Inventory, snapshots []archive.Backup, t wal.Timeline) (wal.LSN, bool) {
+// timeline forked off (however much was written while nobody looked), else at the first WAL there is.
+func resumeBase(inv *archive.Inventory, snapshots []archive.Backup, l Local) (wal.LSN, bool) {
+	t := l.Timeline
 	for i := len(snapshots) - 1; i >= 0; i-- {
 		if b := snapshots[i]; b.Timeline() == t && b.Start() > 0 {
 			return inv.Size.Floor(b.Start()), true
@@ -98,6 +100,9 @@ func resumeBase(inv *archive.Inventory, snapshots []archive.Backup, t wal.Timeli
 	}
 	if c, ok := inv.Claims[t]; ok {
 		return inv.Size.Floor(c.Switch), true
+	}
+	if l.Fork != 0 {
+		return inv.Size.Floor(l.Fork), true
 	}
 	first, found := wal.LSN(0), false
 	note := func(s wal.Segment) {

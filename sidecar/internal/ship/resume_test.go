@@ -69,6 +69,16 @@ func TestResume(t *testing.T) {
 			},
 			durable: lsn(2, 0), seal: 2,
 		},
+		{
+			name:  "a new timeline that was written for long begins with its fork segment too",
+			local: Local{Timeline: 2, Fork: lsn(2, 50), Flushed: lsn(7, 900), Has: all},
+			inv:   func(inv *archive.Inventory) { sealed(inv, 1, 1, 2) }, durable: lsn(2, 0), seal: 2,
+		},
+		{
+			name:  "a new timeline whose beginning is gone has a gap",
+			local: Local{Timeline: 2, Fork: lsn(2, 50), Flushed: lsn(7, 900), Has: none},
+			inv:   func(inv *archive.Inventory) { sealed(inv, 1, 1, 2) }, durable: lsn(7, 0), seal: 7, gap: lsn(2, 0),
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inv := &archive.Inventory{
