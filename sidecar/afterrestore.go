@@ -49,12 +49,28 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn) {
 		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
 }
 
+// openSource opens the archive that a restore reads from.
+type openSource func(ctx context.Context) (*archive.Archive, error)
+
 // fillSpool lays the WAL of an unfinished restore for as long as the server replays. What ends it badly has been told
 // to the server too, which then stops instead of being promoted with data missing.
-func (g *guard) fillSpool(ctx context.Context, src *archive.Archive) error {
+func (g *guard) fillSpool(ctx context.Context, open openSource) error {
 	m, err := restore.ReadMarker(g.dir.pgdata)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && m.Phase != restore.PhaseRecovering {
 		return nil
+	}
+	var src *archive.Archive
+	for err == nil && src == nil {
+		var oerr error
+		if src, oerr = open(ctx); oerr == nil {
+			break
+		}
+		g.log.Warn("the archive of the restore cannot be reached yet", "error", oerr)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(refusedInterval):
+		}
 	}
 	if err == nil {
 		_, err = restore.Fill(ctx, src, restore.FillOptions{Dir: g.dir.pgdata, Log: g.log})

@@ -155,17 +155,9 @@ func (a *app) waitForPredecessor(ctx context.Context, r root, before archive.Epo
 
 // autoResume goes on with a restore whose server has not finished recovery.
 func (a *app) autoResume(ctx context.Context, p policy.Policy, dir string) error {
-	ours, err := a.openGeneration(ctx, p, 0, nil)
+	from, err := a.restoreSource(ctx, p)
 	if err != nil {
 		return err
-	}
-	from := ours.Archive
-	if empty, err := ours.Empty(ctx); err != nil {
-		return err
-	} else if empty && p.RestoreFrom != "" {
-		if _, from, err = a.openRoot(ctx, p, p.RestoreFrom, nil); err != nil {
-			return err
-		}
 	}
 	r, err := a.fill(ctx, from, dir)
 	if err != nil {

@@ -22,13 +22,10 @@ import (
 const slotName = "outrider"
 
 // embark makes sure that this server may be shipped to this archive, claims what has to be claimed, and finds out
-// where to go on. Nothing in the archive has changed if it returns an error before the claims.
+// where to go on. A server that is refused is left as it is, and so is the archive.
 func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error) {
 	f, err := g.ask(ctx, conn)
 	if err != nil {
-		return nil, err
-	}
-	if err := g.ensureSlot(ctx, conn); err != nil {
 		return nil, err
 	}
 	return g.claim(ctx, conn, f)
@@ -87,7 +84,13 @@ func (g *guard) ensureSlot(ctx context.Context, conn *postgres.Conn) error {
 }
 
 func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyage, error) {
-	if err := g.claimCluster(ctx, f.server); err != nil {
+	arch, err := g.door.enter(ctx, f.server.SystemIdentifier)
+	if err != nil {
+		return nil, fmt.Errorf("opening the archive: %w", err)
+	}
+	g.arch = arch
+	// What may refuse comes first: it only reads.
+	if err := g.sameCluster(ctx, f.server); err != nil {
 		return nil, err
 	}
 	store := g.arch.WAL(f.server.SegmentSize)
@@ -95,20 +98,35 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	if err != nil {
 		return nil, err
 	}
+	request := epoch.Request{Writer: g.writer, Timeline: f.server.Timeline, TakeOver: g.policy.TakeOver}
+	if err := epoch.Judge(inv.Epochs, request); err != nil {
+		return nil, err
+	}
 	snapshots, err := g.arch.Backups(ctx)
 	if err != nil {
 		return nil, err
 	}
-	start, err := ship.Resume(inv, snapshots, ship.Local{Timeline: f.server.Timeline, Flushed: f.flushed, Has: f.files.has})
+	start, err := ship.Resume(inv, snapshots, ship.Local{
+		Timeline: f.server.Timeline, Fork: f.files.history.Begin(), Flushed: f.flushed, Has: f.files.has,
+	})
 	if err != nil {
 		return nil, err
 	}
 	if err := compareLast(ctx, store, f.files, start); err != nil {
 		return nil, err
 	}
-	e, continued, err := epoch.Claim(ctx, g.arch, epoch.Request{
-		Writer: g.writer, Timeline: f.server.Timeline, Since: start.Durable, TakeOver: g.policy.TakeOver,
-	})
+	// A slot that keeps WAL for nobody fills the disk, so only a server that is going to be shipped gets one. WAL that
+	// went before it was there is found to be a gap.
+	if conn != nil {
+		if err := g.ensureSlot(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	if err := g.claimCluster(ctx, f.server); err != nil {
+		return nil, err
+	}
+	request.Since = start.Durable
+	e, continued, err := epoch.Claim(ctx, g.arch, request)
 	if err != nil {
 		return nil, err
 	}
@@ -120,14 +138,33 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	return g.newVoyage(conn, f, e, start, snapshots)
 }
 
+// sameCluster refuses a root that is another system identifier's.
+func (g *guard) sameCluster(ctx context.Context, s postgres.Server) error {
+	c, err := g.arch.Cluster(ctx)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case c.SystemIdentifier != s.SystemIdentifier || c.SegmentSize != s.SegmentSize:
+		return refuseCluster(fmt.Errorf("it is of system identifier %d with WAL segments of %d bytes, this server has %d with %d",
+			c.SystemIdentifier, c.SegmentSize, s.SystemIdentifier, s.SegmentSize))
+	}
+	return nil
+}
+
+func refuseCluster(why error) error {
+	return fmt.Errorf("%w: this archive holds another database: %w: give this server an archive of its own, or, after pg_upgrade, set adopt to true",
+		errRefused, why)
+}
+
 // claimCluster makes the root this system identifier's, or refuses.
 func (g *guard) claimCluster(ctx context.Context, s postgres.Server) error {
 	err := g.arch.ClaimCluster(ctx, archive.Cluster{
 		SystemIdentifier: s.SystemIdentifier, SegmentSize: s.SegmentSize, CreatedAt: time.Now().UTC(), CreatedBy: g.writer,
 	})
 	if errors.Is(err, archive.ErrConflict) {
-		return fmt.Errorf("%w: this archive holds another database: %w: give this server an archive of its own, or, after pg_upgrade, set adopt to true",
-			errRefused, hideConflict(err))
+		return refuseCluster(hideConflict(err))
 	}
 	return err
 }

@@ -26,7 +26,8 @@ import (
 // promotions, and sees it off.
 type guard struct {
 	policy  policy.Policy
-	arch    *archive.Archive
+	door    *door
+	arch    *archive.Archive // behind the door; set before anything is shipped
 	dir     localFiles
 	writer  archive.Identity
 	board   *board
@@ -64,7 +65,8 @@ func (g *guard) protect(soft, hard context.Context) error {
 			continue
 		case errors.Is(err, epoch.ErrSuperseded), errors.Is(err, ship.ErrNotOwner), errors.Is(err, archive.ErrConflict):
 			return g.superseded(soft, hard, err)
-		case errors.Is(err, errRefused), errors.Is(err, ship.ErrStale), errors.Is(err, tail.ErrBehind), errors.Is(err, epoch.ErrForeign):
+		case errors.Is(err, errRefused), errors.Is(err, ship.ErrStale), errors.Is(err, tail.ErrBehind), errors.Is(err, epoch.ErrForeign),
+			exitOf(err) == exitDenied:
 			g.board.set(stateRefused, err.Error())
 			wait = refusedInterval
 		default:

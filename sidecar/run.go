@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -21,7 +20,6 @@ import (
 	"outrider.dev/sidecar/internal/notice"
 	"outrider.dev/sidecar/internal/postgres"
 	"outrider.dev/sidecar/internal/ship"
-	"outrider.dev/sidecar/internal/wal"
 	"outrider.dev/sidecar/policy"
 )
 
@@ -72,88 +70,58 @@ func (a *app) run(ctx context.Context) error {
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r, err := a.openOurs(ctx, p, c.pgdata, reg)
-	if err != nil {
+	g := newGuard(c, a.newDoor(p, reg), reg)
+	source := func(ctx context.Context) (*archive.Archive, error) { return a.restoreSource(ctx, p) }
+	if p.Archiving == policy.Off {
+		a.log.Info("archiving is off: nothing of this server is kept")
+		err := g.fillSpool(ctx, source)
+		<-ctx.Done()
 		return err
 	}
-	if p.Archiving == policy.Off {
-		return a.runClone(ctx, c, r)
-	}
-	return protectServer(ctx, c, r, reg)
+	return g.run(ctx, c, reg, source)
 }
 
-// openOurs opens the root of the database in pgdata and makes sure that objects there can be created only once. The
-// store's being away is waited out: Postgres keeps its WAL meanwhile.
-func (a *app) openOurs(ctx context.Context, p policy.Policy, pgdata string, reg prometheus.Registerer) (root, error) {
-	for {
-		var sysid uint64
-		if c, err := wal.ReadControl(pgdata); err == nil {
-			sysid = c.SystemIdentifier
-		}
-		r, err := a.openGeneration(ctx, p, sysid, reg)
-		if err == nil {
-			err = r.bucket.Probe(ctx)
-		}
-		if err == nil || exitOf(err) != exitUnknown && !errors.Is(err, errStore) || ctx.Err() != nil {
-			return r, err
-		}
-		a.log.Warn("the archive cannot be reached yet, it is tried again", "archive", p.Archive, "error", err)
-		select {
-		case <-ctx.Done():
-			return r, context.Cause(ctx)
-		case <-time.After(refusedInterval):
-		}
-	}
-}
-
-// protectServer builds the graph of the README's picture and runs it. soft ends at the first signal: what was begun
-// is then finished, and only after that everything ends.
-func protectServer(soft context.Context, c runConfig, r root, reg *prometheus.Registry) error {
-	hard, cancel := context.WithCancel(context.WithoutCancel(soft))
-	defer cancel()
+// run builds the graph of the README's picture and runs it. soft ends at the first signal: what was begun is then
+// finished, within the grace period, and only after that everything ends. Nothing that time may heal ends it before:
+// the health of a sidecar is the availability of its Postgres.
+func (g *guard) run(soft context.Context, c runConfig, reg *prometheus.Registry, source openSource) error {
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(soft))
+	defer cancel(nil)
 	var lc net.ListenConfig
 	listener, err := lc.Listen(soft, "tcp", c.listen)
 	if err != nil {
 		return fmt.Errorf("listening for probes and scrapes: %w: choose another address with --listen", err)
 	}
-	g := newGuard(c, r, reg)
+	defer context.AfterFunc(soft, func() { time.AfterFunc(c.policy.Grace, func() { cancel(errGraceOver) }) })()
 	reg.MustRegister(newCollector(g))
 
 	group, ctx := errgroup.WithContext(hard)
 	group.Go(func() error { return serve(ctx, listener, g.routes(hard, reg)) })
 	group.Go(func() error { return g.journal.Run(ctx) })
-	group.Go(func() error { return g.fillSpool(ctx, r.Archive) })
+	group.Go(func() error { return g.fillSpool(ctx, source) })
 	if c.metadata != "" {
 		w := notice.New(notice.Config{BaseURL: c.metadata, Log: c.log, Registerer: reg})
 		group.Go(func() error { return w.Run(ctx, func(n notice.Notice) { g.onNotice(hard, n) }) })
 	}
 	group.Go(func() error {
-		defer cancel() // everything else serves this
+		defer cancel(nil) // everything else serves this
 		return g.protect(soft, hard)
 	})
 	return group.Wait()
 }
 
-// runClone is what runs beside a throw-away clone: it sees the restore to its end and archives nothing.
-func (a *app) runClone(ctx context.Context, c runConfig, r root) error {
-	a.log.Info("archiving is off: nothing of this server is kept", "archive", r.location)
-	g := newGuard(c, r, prometheus.NewRegistry())
-	if err := g.fillSpool(ctx, r.Archive); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
-}
+// errGraceOver says that a stop took longer than it may.
+var errGraceOver = fmt.Errorf("%w: the time for stopping is over", drain.ErrNotAll)
 
-func newGuard(c runConfig, r root, reg prometheus.Registerer) *guard {
+func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 	g := &guard{
-		policy: c.policy, arch: r.Archive, writer: c.writer, log: c.log, reg: reg,
+		policy: c.policy, door: d, writer: c.writer, log: c.log, reg: reg,
 		dir:     localFiles{pgdata: filepath.Clean(c.pgdata), pg: postgres.Config{AppName: "outrider"}},
-		journal: journal.New(r.Archive, c.log),
+		journal: journal.New(d, c.log),
 		ships:   ship.NewMetrics(reg),
 		backups: basebackup.NewMetrics(reg),
 	}
-	g.board = newBoard(r.location, c.writer.Version, func(from, to protection, reason string) {
+	g.board = newBoard(c.policy.Archive, c.writer.Version, func(from, to protection, reason string) {
 		c.log.Info("protection has changed", "from", string(from), "to", string(to), "reason", reason)
 		g.journal.Note("state", "from", string(from), "to", string(to), "reason", reason)
 	})

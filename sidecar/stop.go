@@ -54,6 +54,9 @@ func (g *guard) wasAsked() bool {
 
 // finish is the second stop sequence. Nothing is being followed any more.
 func (g *guard) finish(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	g.board.set(stateStopping, "the sidecar was told to go")
 	v := g.current()
 	if v == nil {
@@ -105,6 +108,9 @@ func (g *guard) embarkOffline(ctx context.Context) (*voyage, error) {
 	}
 	if alive, err := g.dir.Alive(ctx); err != nil || alive {
 		return nil, err // it was never ours: a server that we could not use is still running
+	}
+	if g.arch, err = g.door.enter(ctx, c.SystemIdentifier); err != nil {
+		return nil, fmt.Errorf("opening the archive of the stopped server in %s: %w", g.dir.pgdata, err)
 	}
 	known, err := g.arch.Cluster(ctx)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && known.SystemIdentifier != c.SystemIdentifier {

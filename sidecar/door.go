@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/policy"
+)
+
+// door leads to the archive. It is opened when the archive can be reached, and stays open: that the store is away when
+// the sidecar starts must not keep it from holding the server's WAL.
+type door struct {
+	open func(ctx context.Context, sysid uint64) (root, error)
+
+	mu   sync.Mutex
+	root root
+}
+
+// errClosed says that the archive has not been reached yet.
+var errClosed = errors.New("the archive has not been reached yet")
+
+// enter opens the archive of the database with this system identifier, once.
+func (d *door) enter(ctx context.Context, sysid uint64) (*archive.Archive, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.root.Archive != nil {
+		return d.root.Archive, nil
+	}
+	r, err := d.open(ctx, sysid)
+	if err != nil {
+		return nil, err
+	}
+	d.root = r
+	return r.Archive, nil
+}
+
+// Record implements journal.Store: entries wait until the archive was reached.
+func (d *door) Record(ctx context.Context, e archive.Entry) error {
+	d.mu.Lock()
+	arch := d.root.Archive
+	d.mu.Unlock()
+	if arch == nil {
+		return errClosed
+	}
+	return arch.Record(ctx, e)
+}
+
+// newDoor leads to the root of the database, after a probe that objects there can be created only once.
+func (a *app) newDoor(p policy.Policy, reg prometheus.Registerer) *door {
+	return &door{open: func(ctx context.Context, sysid uint64) (root, error) {
+		r, err := a.openGeneration(ctx, p, sysid, reg)
+		if err != nil {
+			return root{}, err
+		}
+		return r, r.bucket.Probe(ctx)
+	}}
+}
+
+// restoreSource is where a restore on this disk reads from: the own root, or, as long as that is empty, the one that
+// the policy names.
+func (a *app) restoreSource(ctx context.Context, p policy.Policy) (*archive.Archive, error) {
+	ours, err := a.openGeneration(ctx, p, 0, nil)
+	if err != nil || p.RestoreFrom == "" {
+		return ours.Archive, err
+	}
+	empty, err := ours.Empty(ctx)
+	if err != nil || !empty {
+		return ours.Archive, err
+	}
+	_, from, err := a.openRoot(ctx, p, p.RestoreFrom, nil)
+	return from, err
+}
