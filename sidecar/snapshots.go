@@ -35,8 +35,7 @@ func (v *voyage) takeSnapshots(ctx, soft context.Context) error {
 			case <-time.After(d.At.Sub(s.Now)):
 			}
 		case basebackup.Skip:
-			v.note("snapshot_skipped", "reason", d.Reason)
-			v.lastLooked = s.Now
+			v.skip(d.Reason, s.Now)
 		case basebackup.Begin:
 			v.attempt(ctx, d.Reason)
 		}
@@ -44,10 +43,21 @@ func (v *voyage) takeSnapshots(ctx, soft context.Context) error {
 	return nil
 }
 
+// skip leaves a snapshot out. The journal has only the first of many: an idle database is to cause no requests.
+func (v *voyage) skip(reason string, now time.Time) {
+	v.lastLooked = now
+	if v.skipped {
+		v.log.Info("a snapshot is left out", "reason", reason)
+		return
+	}
+	v.skipped = true
+	v.note("snapshot_skipped", "reason", reason)
+}
+
 // attempt takes one snapshot and notes how it went.
 func (v *voyage) attempt(ctx context.Context, why string) {
 	began := time.Now()
-	v.lastLooked = began
+	v.lastLooked, v.skipped = began, false
 	v.log.Info("a snapshot begins", "reason", why)
 	err := v.takeOne(ctx)
 	v.took = time.Since(began)
@@ -91,17 +101,17 @@ func beganAt(b archive.Backup) time.Time {
 	return b.ModTime
 }
 
-// maxUnchanged bounds how much WAL is read to see whether it changes anything: more than that does.
-const maxUnchanged = 8 << 20
-
 // unchanged tells whether nothing but bookkeeping was written since the last snapshot. Where it cannot be told, no.
 func (v *voyage) unchanged(ctx context.Context, last archive.Backup, durable wal.Position) bool {
-	if last.Timeline() != durable.Timeline || last.Stop() == 0 || distance(last.Stop(), durable.LSN) > maxUnchanged || ctx.Err() != nil {
+	if last.Timeline() != durable.Timeline || last.Stop() == 0 || ctx.Err() != nil {
 		return false
+	}
+	if v.quiet == nil || v.quietSince != last.Stop() {
+		v.quiet, v.quietSince = wal.BookkeepingSince(last.Stop()), last.Stop()
 	}
 	src := wal.NewDirSource(v.files.walDir(), v.files.size, v.files.timeline, v.files.history)
 	defer src.Close()
-	only, err := wal.OnlyBookkeeping(src, last.Stop(), durable.LSN, v.files.rules())
+	only, err := v.quiet.Only(src, durable.LSN, v.files.rules())
 	return err == nil && only
 }
 

@@ -34,6 +34,9 @@ type voyage struct {
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time
 	took               time.Duration
+	skipped            bool // the last thing that happened was that a snapshot was left out
+	quiet              *wal.Bookkeeping
+	quietSince         wal.LSN // end of the snapshot since which quiet looks
 
 	once sync.Once
 	done chan struct{}

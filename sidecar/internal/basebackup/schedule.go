@@ -37,7 +37,7 @@ type Situation struct {
 	Taken bool
 	// Gap tells that WAL since the last snapshot is missing: nothing after it can be restored before there is another.
 	Gap bool
-	// Unchanged tells that the WAL since the end of the last snapshot changes no page (wal.OnlyBookkeeping). Where that
+	// Unchanged tells that the WAL since the end of the last snapshot changes no page (wal.Bookkeeping). Where that
 	// cannot be told it is false.
 	Unchanged bool
 	// Failed is when an attempt last failed; zero if the last one succeeded.

@@ -95,16 +95,31 @@ func ShutdownCheckpoint(c Control, src Source) (LSN, error) {
 	return r.End, nil
 }
 
-// OnlyBookkeeping tells whether no record that begins in [from, to) changes a page: checkpoints and the like only. A
-// record begins at from. If valid WAL ends before to it is an *EndError.
-func OnlyBookkeeping(src Source, from, to LSN, opt WalkOptions) (bool, error) {
-	for r, err := range NewWalker(src, from, opt).Records(to) {
+// Bookkeeping tells of WAL that goes on growing whether it changes anything. What was looked at once is not read again:
+// the server may have recycled it meanwhile. It is for one goroutine at a time.
+type Bookkeeping struct {
+	at      LSN
+	changed bool
+}
+
+// BookkeepingSince looks at WAL from a position where a record begins.
+func BookkeepingSince(from LSN) *Bookkeeping { return &Bookkeeping{at: from} }
+
+// Only tells whether no record since the beginning that begins before to changes a page: checkpoints and the like only.
+// If valid WAL ends before to it is an *EndError, and the next call looks on from there.
+func (b *Bookkeeping) Only(src Source, to LSN, opt WalkOptions) (bool, error) {
+	if b.changed {
+		return false, nil
+	}
+	for r, err := range NewWalker(src, b.at, opt).Records(to) {
 		if err != nil {
-			return false, fmt.Errorf("looking for changes from %s to %s: %w", from, to, err)
+			return false, fmt.Errorf("looking for changes from %s to %s: %w", b.at, to, err)
 		}
 		if !r.IsBookkeeping() {
+			b.changed = true
 			return false, nil
 		}
+		b.at = r.End
 	}
 	return true, nil
 }

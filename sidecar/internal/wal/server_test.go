@@ -247,15 +247,33 @@ func testBookkeeping(t *testing.T, c cluster) {
 	from := c.lsn("pg_current_wal_insert_lsn()")
 	c.Exec("CHECKPOINT", "SELECT pg_switch_wal()", "CHECKPOINT")
 	idle := c.lsn("pg_current_wal_insert_lsn()")
-	c.Exec("INSERT INTO big VALUES (-2000000, 'a change')")
-	busy := c.lsn("pg_current_wal_flush_lsn()")
-	if only, err := wal.OnlyBookkeeping(c.source(1, nil), from, idle, c.options()); err != nil || !only {
+	growing := wal.BookkeepingSince(from)
+	if only, err := growing.Only(c.source(1, nil), idle, c.options()); err != nil || !only {
 		t.Errorf("checkpoints are a change: %v, %v", only, err)
 	}
-	if only, err := wal.OnlyBookkeeping(c.source(1, nil), from, busy, c.options()); err != nil || only {
-		t.Errorf("an insert is no change: %v, %v", only, err)
+	c.Exec("CHECKPOINT")
+	later := c.lsn("pg_current_wal_insert_lsn()")
+	recycled := wal.NewDirSource(t.TempDir(), c.control().SegmentSize, 1, nil)
+	if only, err := growing.Only(recycled, idle, c.options()); err != nil || !only {
+		t.Errorf("what was looked at is read again: %v, %v", only, err)
 	}
-	if _, err := wal.OnlyBookkeeping(c.source(1, nil), busy, busy+1<<20, c.options()); err == nil {
+	if only, err := growing.Only(recycled, later, c.options()); err == nil {
+		t.Errorf("of WAL that is not there it is said that it is only bookkeeping: %v", only)
+	}
+	if only, err := growing.Only(c.source(1, nil), later, c.options()); err != nil || !only {
+		t.Errorf("a further checkpoint is a change: %v, %v", only, err)
+	}
+	c.Exec("INSERT INTO big VALUES (-2000000, 'a change')", "CHECKPOINT")
+	busy := c.lsn("pg_current_wal_flush_lsn()")
+	for range 2 {
+		if only, err := growing.Only(c.source(1, nil), busy, c.options()); err != nil || only {
+			t.Errorf("an insert is no change: %v, %v", only, err)
+		}
+	}
+	if only, err := wal.BookkeepingSince(from).Only(c.source(1, nil), busy, c.options()); err != nil || only {
+		t.Errorf("from the beginning, an insert is no change: %v, %v", only, err)
+	}
+	if _, err := wal.BookkeepingSince(busy).Only(c.source(1, nil), busy+1<<20, c.options()); err == nil {
 		t.Error("WAL that does not exist is only bookkeeping")
 	}
 }
