@@ -65,6 +65,16 @@ func terminateClients(ctx context.Context, pg *pgx.Conn) (int, error) {
 	return n, nil
 }
 
+// OtherClients counts the client sessions other than this one, as far as their kind may be seen (pg_monitor).
+func (c *Conn) OtherClients(ctx context.Context) (int, error) {
+	n := 0
+	err := c.do(ctx, "counting the client sessions", func(ctx context.Context, pg *pgx.Conn) error {
+		return pg.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
+			WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&n)
+	})
+	return n, err
+}
+
 const readOnlySetting = "default_transaction_read_only"
 
 // FenceReadOnly makes the database read-only for every session that does not ask for the contrary, ends the client

@@ -14,6 +14,9 @@ func testTerminateClients(t *testing.T, s *pgtest.Server) {
 	open := func(user string) *Conn { return connect(t, configFor(s, user)) }
 	admin, app := open("postgres"), open("app")
 	closer := open("closer")
+	if n, err := closer.OtherClients(t.Context()); n < 2 || err != nil {
+		t.Errorf("%d other sessions, %v, want those of postgres and app", n, err)
+	}
 	n, err := closer.TerminateClients(t.Context())
 	wantError(t, err, IsPermission, "sessions of superusers need a superuser")
 	if n != 1 {

@@ -73,6 +73,12 @@ func IsPermission(err error) bool {
 		slices.Contains([]string{codePermission, codeInvalidAuth, codeInvalidPassword}, codeOf(err))
 }
 
+// NeedsPerson tells whether the server will go on refusing until somebody changes a right or a setting.
+func NeedsPerson(err error) bool {
+	var known *remedied
+	return IsPermission(err) || errors.As(err, &known) && codeOf(err) != codeTooMany
+}
+
 // remedied is an error with what to do about it.
 type remedied struct {
 	err    error

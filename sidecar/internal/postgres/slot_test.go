@@ -167,7 +167,7 @@ func TestSlotsThatCannotBeMade(t *testing.T) {
 			s.Exec("SELECT pg_create_physical_replication_slot('other')")
 		}
 		_, err := c.EnsureSlot(t.Context(), "outrider")
-		wantError(t, err, func(error) bool { return true }, test.remedy)
+		wantError(t, err, NeedsPerson, test.remedy)
 		if test.settings["wal_level"] == "minimal" {
 			_, err = BeginBackup(t.Context(), configFor(s, "postgres"), "x")
 			wantError(t, err, func(error) bool { return true }, "set wal_level=replica")
