@@ -20,6 +20,9 @@ func readSome(r io.Reader, p []byte) (int, error) {
 	return n, err
 }
 
+// Of how many epochs durable looks for the writer's word: a restore claims one, and may be interrupted before it writes.
+const epochsAsked = 16
+
 // durable tells how far the last two writers said that their WAL was durable, by timeline. An archive that has less
 // than that has lost something; WAL past a hole that goes beyond it is what arrived out of order when its writer was
 // lost.
@@ -29,18 +32,22 @@ func durable(ctx context.Context, src *archive.Archive) (map[wal.Timeline]wal.LS
 		return nil, err
 	}
 	said := map[wal.Timeline]wal.LSN{}
-	for i := len(epochs) - 1; i >= max(0, len(epochs)-2); i-- {
+	for writers, i := 0, len(epochs)-1; i >= max(0, len(epochs)-epochsAsked) && writers < 2; i-- {
+		word := false
 		h, _, err := src.Heartbeat(ctx, epochs[i].Number)
 		if err == nil {
-			said[h.Timeline] = max(said[h.Timeline], h.Durable)
+			said[h.Timeline], word = max(said[h.Timeline], h.Durable), true
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		r, err := src.Receipt(ctx, epochs[i].Number)
 		if err == nil {
-			said[r.Timeline] = max(said[r.Timeline], r.Durable)
+			said[r.Timeline], word = max(said[r.Timeline], r.Durable), true
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
+		}
+		if word {
+			writers++
 		}
 	}
 	return said, nil

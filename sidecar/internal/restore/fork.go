@@ -163,7 +163,7 @@ func notRunning(dir string) error {
 		return err
 	}
 	pid, _, _ := strings.Cut(string(b), "\n")
-	cwd, err := os.Stat(filepath.Join("/proc", strings.TrimSpace(pid), "cwd"))
+	cwd, err := os.Stat("/proc/" + strings.TrimSpace(pid) + "/cwd")
 	if err != nil {
 		return nil //nolint:nilerr // no such process, or none whose directory we may see: the file was left by a crash
 	}

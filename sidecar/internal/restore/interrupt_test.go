@@ -126,7 +126,7 @@ func contentOf(t *testing.T, dir string) map[string]string {
 		}
 		return nil
 	}))
-	if len(all) < 100 {
+	if len(all) < 50 {
 		t.Fatalf("%s holds %d files", dir, len(all))
 	}
 	return all

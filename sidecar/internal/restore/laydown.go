@@ -25,7 +25,7 @@ func (r *restorer) unpack(ctx context.Context) error {
 	r.held = map[string][]byte{}
 	m := newMeter("unpack", r.plan.Snapshot.RawSize, r.opt.Progress)
 	u := unpacker{
-		src: r.src, places: r.places, owner: r.owner, meter: m, parallel: r.opt.Parallel, warn: r.warnLater(),
+		src: r.src, places: r.places, owner: r.owner, meter: m, parallel: r.opt.Parallel, warn: r.warnLater(), log: r.opt.Log,
 		tablespaces: map[string]bool{}, held: r.held, sure: map[string]bool{},
 		buffers: &sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
 	}

@@ -41,8 +41,6 @@ func (m *meter) add(bytes int64, files int) {
 	}
 }
 
-func (m *meter) file() { m.add(0, 1) }
-
 // done makes the last report.
 func (m *meter) done() Progress {
 	m.mu.Lock()

@@ -108,11 +108,16 @@ func handmade(t *testing.T, members []tar.Header, end bool) *unpackTest {
 	if end {
 		must(t, tw.Close())
 	}
+	return handmadeTar(t, b.Bytes())
+}
+
+func handmadeTar(t *testing.T, tarball []byte) *unpackTest {
+	t.Helper()
 	bucket := archivetest.Memory()
 	e, err := zstd.NewWriter(nil)
 	must(t, err)
 	const name = "base_000000010000000000000001"
-	bucket.SetBytes(partKey(name, "part_001"), e.EncodeAll(b.Bytes(), nil))
+	bucket.SetBytes(partKey(name, "part_001"), e.EncodeAll(tarball, nil))
 	bucket.SetBytes("basebackups_005/"+name+"_backup_stop_sentinel.json", []byte("{}"))
 	u := &unpackTest{t: t, dir: t.TempDir()}
 	r := &restorer{
@@ -122,8 +127,7 @@ func handmade(t *testing.T, members []tar.Header, end bool) *unpackTest {
 	must(t, r.opt.normalize())
 	r.places, err = openPlaces(u.dir, r.owner)
 	must(t, err)
-	defer r.places.close()
-	u.err = r.unpack(t.Context())
+	u.err = errors.Join(r.unpack(t.Context()), r.places.close())
 	u.warnings = r.result.Warnings
 	return u
 }
@@ -142,7 +146,7 @@ func reg(name string) tar.Header {
 func TestMembers(t *testing.T) {
 	for _, name := range []string{"/base/1/112", "./base/1/112", "base/1/112", "//base/1/112"} {
 		u := handmade(t, []tar.Header{reg(name)}, true)
-		if _, err := os.Stat(filepath.Join(u.dir, "base/1/112")); err != nil || u.err != nil {
+		if _, err := os.Stat(filepath.Join(u.dir, "base", "1", "112")); err != nil || u.err != nil {
 			t.Errorf("%s: %v, %v", name, u.err, err)
 		}
 	}
@@ -155,7 +159,8 @@ func TestMembers(t *testing.T) {
 	t.Run("links", func(t *testing.T) {
 		outside := t.TempDir()
 		u := handmade(t, []tar.Header{
-			{Name: "base", Linkname: outside, Typeflag: tar.TypeSymlink}, reg("base/evil"),
+			{Name: "base", Linkname: outside, Typeflag: tar.TypeSymlink},
+			reg("base/evil"),
 			{Name: "global", Linkname: "/etc/passwd", Typeflag: tar.TypeLink},
 			{Name: "pipe", Typeflag: tar.TypeFifo},
 		}, true)
@@ -163,7 +168,7 @@ func TestMembers(t *testing.T) {
 		if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 			t.Errorf("a link led outside: %v %v", entries, err)
 		}
-		if fi, err := os.Lstat(filepath.Join(u.dir, "base/evil")); err != nil || !fi.Mode().IsRegular() {
+		if fi, err := os.Lstat(filepath.Join(u.dir, "base", "evil")); err != nil || !fi.Mode().IsRegular() {
 			t.Errorf("base/evil: %v %v", fi, err)
 		}
 		if len(u.warnings) != 3 {

@@ -77,7 +77,7 @@ func TestRecoveryIsInterrupted(t *testing.T) {
 	r.asked(r.plan.Legs[0].From + wal.LSN(3*segmentSize))
 	conn, err := s.Connect(t.Context())
 	if err == nil {
-		conn.Close(t.Context())
+		must(t, conn.Close(t.Context()))
 		t.Error("a client was let in during recovery")
 	}
 	if state, err := Inspect(r.dir); state != Recovering || err != nil {

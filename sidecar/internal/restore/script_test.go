@@ -110,7 +110,7 @@ func TestRestoreCommand(t *testing.T) {
 				must(t, st.s.write(one, []byte("wal"), 0o644))
 				st.want(one, 0)
 				st.want(one, 0) // copies, does not move
-				if b, err := os.ReadFile(filepath.Join(st.dir, "pg_wal/RECOVERYXLOG")); string(b) != "wal" || err != nil {
+				if b, err := os.ReadFile(filepath.Join(st.dir, "pg_wal", "RECOVERYXLOG")); string(b) != "wal" || err != nil {
 					t.Errorf("copied %q, %v", b, err)
 				}
 				st.want("00000002.history", 0)

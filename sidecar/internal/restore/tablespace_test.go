@@ -71,7 +71,11 @@ func TestTablespaces(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(inUse, "x"), nil, 0o600))
 		dir := filepath.Join(t.TempDir(), "data")
 		for _, m := range []map[string]string{
-			{old: inUse}, {old: "relative"}, {old: dir}, {old: filepath.Join(dir, "pg_wal")}, {old: filepath.Dir(dir)},
+			{old: inUse},
+			{old: "relative"},
+			{old: dir},
+			{old: filepath.Join(dir, "pg_wal")},
+			{old: filepath.Dir(dir)},
 			{old: filepath.Join(t.TempDir(), "a"), "/no/such": "/b"},
 		} {
 			if _, err := Restore(t.Context(), w.a, plan, Options{Dir: dir, TablespaceMapping: m}); err == nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/wal"
 )
 
 // String tells people what the plan is, line by line.
@@ -82,3 +83,13 @@ func (p Plan) RawWAL() int64 {
 
 // Branch is the branch that the plan restores, from the snapshot on.
 func (p Plan) Branch() archive.Branch { return archive.Branch{Timeline: p.Timeline, Legs: p.Legs} }
+
+// Arrived tells whether recovery came to where the plan said, given the position at which the new timeline begins. It
+// does not if PostgreSQL took damaged WAL for the end of all WAL.
+func (p Plan) Arrived(at wal.LSN) error {
+	if p.StopLSN != 0 || !p.StopTime.IsZero() || at >= p.ReplayEnd {
+		return nil
+	}
+	return fmt.Errorf("recovery ended at %s: %w: the WAL from there to %s is in the archive and was not replayed; the server's log tells why",
+		at, archive.ErrCorrupt, p.ReplayEnd)
+}

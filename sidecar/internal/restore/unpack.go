@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,6 +33,7 @@ type unpacker struct {
 	parallel int
 	buffers  *sync.Pool
 	warn     func(format string, args ...any)
+	log      *slog.Logger
 	// tablespaces tells the links below pg_tblspc; where complete is false there may be others.
 	tablespaces map[string]bool
 	complete    bool
@@ -71,27 +75,79 @@ func (u *unpacker) run(ctx context.Context, skip map[string]bool) error {
 	return u.files.complete(u.link, u.seen)
 }
 
-// part unpacks one part and compares it with its manifest. The stream is read to its end: only there its checksum is
-// known.
-func (u *unpacker) part(ctx context.Context, p archive.Part) (err error) {
+// Waiting times between tries to unpack a part. The store's adapter has retried for a while by itself before it reports
+// an error; without a try of our own one outage would cost all parts that are unpacked already.
+const (
+	partTries    = 8
+	firstPartTry = 250 * time.Millisecond
+	maxPartWait  = 15 * time.Second
+)
+
+// part unpacks one part, again if reading it failed in a way that time may heal: files are written from their
+// beginning, and the pages of increments to the same places.
+func (u *unpacker) part(ctx context.Context, p archive.Part) error {
+	wait := firstPartTry
+	for try := 1; ; try++ {
+		files, bytes, err := u.partOnce(ctx, p)
+		if err == nil {
+			u.laid(files)
+			return nil
+		}
+		var local *fs.PathError // nothing of the archive's: a full disk is not waited for
+		if try == partTries || final(err) || errors.As(err, &local) || errors.Is(err, fs.ErrPermission) || ctx.Err() != nil {
+			return err
+		}
+		u.meter.add(-bytes, 0)
+		u.log.Warn("reading a part of the snapshot failed, trying again", "part", p.Name, "try", try, "error", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(wait/2 + rand.N(wait/2)):
+		}
+		wait = min(wait*2, maxPartWait)
+	}
+}
+
+func (u *unpacker) laid(files int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.count += files
+	u.meter.add(0, files)
+}
+
+// partOnce unpacks one part and compares it with its manifest. The stream is read to its end: only there its checksum
+// is known.
+func (u *unpacker) partOnce(ctx context.Context, p archive.Part) (files int, bytes int64, err error) {
 	body, err := u.src.OpenPart(ctx, u.link.Name, p)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	raw := &countingReader{r: body, ctx: ctx, meter: u.meter}
-	files, err := u.tar(raw, p)
-	if err != nil {
-		return notTruncated(err)
+	files, err = u.tar(raw, p)
+	if err == nil {
+		_, err = io.Copy(onlyZeros{}, raw)
 	}
-	if _, err := io.Copy(io.Discard, raw); err != nil {
-		return notTruncated(err)
+	if err != nil {
+		return files, raw.n, notTruncated(err)
 	}
 	if u.link.Manifest && (raw.n != p.RawSize || files != p.Files) {
-		return fmt.Errorf("%w: it holds %d bytes and %d files, the manifest says %d and %d", archive.ErrCorrupt,
+		return files, raw.n, fmt.Errorf("%w: it holds %d bytes and %d files, the manifest says %d and %d", archive.ErrCorrupt,
 			raw.n, files, p.RawSize, p.Files)
 	}
-	return nil
+	return files, raw.n, nil
+}
+
+// onlyZeros takes what may follow the end mark of a tar: another tar behind it would not be unpacked.
+type onlyZeros struct{}
+
+func (onlyZeros) Write(p []byte) (int, error) {
+	for _, b := range p {
+		if b != 0 {
+			return 0, fmt.Errorf("%w: something follows the end mark of the tar", archive.ErrCorrupt)
+		}
+	}
+	return len(p), nil
 }
 
 // notTruncated says of a stream that ends early that the object is damaged.
@@ -144,7 +200,7 @@ func (u *unpacker) member(h *tar.Header, r io.Reader, p archive.Part) (file bool
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return false, u.dir(name, h)
-	case tar.TypeReg:
+	case tar.TypeReg, tar.TypeGNUSparse:
 		return true, u.file(name, h, r, p)
 	case tar.TypeXGlobalHeader:
 		return false, nil
@@ -224,21 +280,13 @@ func (u *unpacker) file(name string, h *tar.Header, r io.Reader, p archive.Part)
 	if err != nil {
 		return err
 	}
-	err = u.fill(f, h, r, increment)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	u.mu.Lock()
-	u.count++
-	u.mu.Unlock()
-	u.meter.file()
-	return nil
+	return errors.Join(u.fill(f, h, r, increment), f.Close())
 }
 
 // fill writes the content of a file. The file is not synced: the kernel is told to begin writing it back, and one
 // syncfs at the end waits for all files, see syncAll.
 func (u *unpacker) fill(f *os.File, h *tar.Header, r io.Reader, increment bool) error {
-	buf := u.buffers.Get().(*[]byte) //nolint:errcheck // nothing else is put there
+	buf := u.buffers.Get().(*[]byte)
 	defer u.buffers.Put(buf)
 	if increment {
 		if err := applyIncrement(f, r, h.Size, *buf); err != nil {

@@ -24,6 +24,18 @@ import (
 	"outrider.dev/sidecar/internal/wal"
 )
 
+// TestMain puts temporary directories into memory where there is room: these tests are about content, not about disks,
+// and lay down thousands of files.
+func TestMain(m *testing.M) {
+	const memory = "/dev/shm"
+	if free, err := freeBytes(memory); err == nil && free > 4<<30 && os.Getenv("TMPDIR") == "" {
+		if err := os.Setenv("TMPDIR", memory); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 const segmentSize = wal.SegmentSize(wal.MinSegmentSize)
 
 // writer stands in for the sidecar: it ships the WAL of a server and takes snapshots of it.
@@ -58,9 +70,15 @@ func startWriter(t testing.TB, major int, settings map[string]string) *writer {
 	bucket := archivetest.Memory()
 	w := &writer{t: t, db: db, bucket: bucket, a: archive.New(bucket), chunks: 64 << 10}
 	w.w = w.a.WAL(segmentSize)
+	shrink(db)
 	db.Exec("CREATE TABLE t (n int)")
 	w.begin(1, 1, "")
 	return w
+}
+
+// shrink drops the databases that no test needs: two thirds of all files.
+func shrink(db *pgtest.Server) {
+	db.Exec("UPDATE pg_database SET datistemplate = false", "DROP DATABASE template0", "DROP DATABASE template1")
 }
 
 // begin claims an epoch and the timeline that the server is on, and ships from the first byte of its first segment on.
@@ -145,11 +163,6 @@ func (w *writer) shipTo(to wal.LSN) {
 			w.pos = end
 		}
 	}
-}
-
-func (w *writer) beat() {
-	w.t.Helper()
-	must(w.t, w.a.Beat(ctx(w.t), archive.Heartbeat{Epoch: w.epoch, Timeline: w.tli, Durable: w.pos, Interval: 1}))
 }
 
 // point is a moment in the life of the database.
@@ -452,5 +465,6 @@ func (r restored) startFails() (*pgtest.Server, string) {
 	if ctx.Err() != nil {
 		r.t.Fatalf("the server neither stops nor comes up\n%s", s.Log())
 	}
-	return s, s.Log()
+	log := s.Log()
+	return s, log
 }
