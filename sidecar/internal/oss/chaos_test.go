@@ -30,7 +30,9 @@ func TestChaos(t *testing.T) {
 		devoss.Fault{Op: "part", Kind: devoss.WrongCRC, Probability: .05, Seed: seed + 5},
 		devoss.Fault{Kind: devoss.Hang, Probability: .01, Seed: seed + 6},
 	)
-	change := func(c *Config) { c.Timeouts.Attempts, c.Timeouts.Attempt, c.PartSize = 30, 300*time.Millisecond, minPartSize }
+	change := func(c *Config) {
+		c.Timeouts.Attempts, c.Timeouts.Attempt, c.PartSize = 30, 300*time.Millisecond, minPartSize
+	}
 	const keys, writers = 40, 3
 	bodies := func(key, writer int) []byte {
 		r := rand.New(rand.NewPCG(seed, uint64(key*10+writer)))

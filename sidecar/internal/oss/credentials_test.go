@@ -27,14 +27,19 @@ var (
 // source hands out numbered keys that are valid for an hour.
 type source struct {
 	mu    sync.Mutex
-	n     int
+	n     int // that were handed out or refused
+	begun int
 	err   error
 	delay time.Duration
 }
 
 func (s *source) fetch(ctx context.Context) (Keys, error) {
+	s.mu.Lock()
+	s.begun++
+	delay := s.delay
+	s.mu.Unlock()
 	select {
-	case <-time.After(s.delay):
+	case <-time.After(delay):
 	case <-ctx.Done():
 		return Keys{}, ctx.Err()
 	}
@@ -124,6 +129,9 @@ func TestTemporaryKeysAreFetchedOnce(t *testing.T) {
 			wg.Go(func() { wantKey(t, c, "key-1") }) // the fetch goes on although the first caller has gone
 		}
 		wg.Wait()
+		if s.begun != 1 {
+			t.Errorf("%d fetches", s.begun)
+		}
 		first, _ := c.Keys(t.Context())
 		if !c.Reject(first) {
 			t.Error("there is no second chance")

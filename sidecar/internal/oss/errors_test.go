@@ -2,6 +2,7 @@ package oss
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -209,6 +210,82 @@ func TestAnswersOfOthersProveNothing(t *testing.T) {
 				t.Errorf("probe: %v, want an error that claims nothing", err)
 			}
 		})
+	}
+}
+
+// TestHalfAnswers: answers that look like OSS's and leave out what matters.
+func TestHalfAnswers(t *testing.T) {
+	xml := func(id, text string) *Bucket {
+		return proxied(t, func(w http.ResponseWriter, _ *http.Request) {
+			if id != "" {
+				w.Header().Set("x-oss-request-id", id)
+			}
+			_, _ = w.Write([]byte(`<?xml version="1.0"?>` + text))
+		})
+	}
+	const id = "5C3D9175B6FC201293AD4890"
+	list := func(b *Bucket) (n int, err error) {
+		for _, err := range b.List(t.Context(), "", "") {
+			if n++; err != nil {
+				return n, err
+			}
+		}
+		return n, nil
+	}
+	if n, err := list(xml(id, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")); n != 0 || err != nil {
+		t.Errorf("an empty listing: %d keys, %v", n, err)
+	}
+	for name, b := range map[string]*Bucket{
+		"not from OSS":     xml("", "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"),
+		"cut":              xml(id, "<ListBucketResult><IsTruncated>false</IsTruncated>"),
+		"another document": xml(id, "<Error/>"),
+		"empty but more":   xml(id, "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"),
+		"another prefix":   xml(id, "<ListBucketResult><Contents><Key>other/x</Key></Contents></ListBucketResult>"),
+		"out of order":     xml(id, "<ListBucketResult><Contents><Key>p/b</Key></Contents><Contents><Key>p/a</Key></Contents></ListBucketResult>"),
+	} {
+		if n, err := list(b); err == nil {
+			t.Errorf("a listing that is %s: %d keys", name, n)
+		}
+	}
+	for name, text := range map[string]string{
+		"nothing": "<DeleteResult/>", "another": "<DeleteResult><Deleted><Key>p/other</Key></Deleted></DeleteResult>",
+		"one of two": "<DeleteResult><Deleted><Key>p/a</Key></Deleted></DeleteResult>",
+	} {
+		if err := xml(id, text).Remove(t.Context(), "a", "b"); err == nil {
+			t.Errorf("%s was confirmed to be deleted, and that was taken for success", name)
+		}
+	}
+	if err := xml(id, "<DeleteResult><Deleted><Key>p/b</Key></Deleted><Deleted><Key>p/a</Key></Deleted></DeleteResult>").Remove(t.Context(), "a", "b"); err != nil {
+		t.Error(err)
+	}
+	// Other things than the object can be missing.
+	b := proxied(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("x-oss-request-id", id)
+		w.Header().Set("x-oss-err", base64.StdEncoding.EncodeToString([]byte("<Error><Code>SymlinkTargetNotExist</Code></Error>")))
+		w.WriteHeader(404)
+	})
+	if _, err := b.Stat(t.Context(), "k"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a symbolic link to nowhere: %v, want an error that does not say there is no object", err)
+	}
+}
+
+// TestBodyIsTheCallersAgain: OSS refuses before it has read the body, which the transport may go on sending from after
+// the answer has come. Under the race detector.
+func TestBodyIsTheCallersAgain(t *testing.T) {
+	b := proxied(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("x-oss-request-id", "5C3D9175B6FC201293AD4890")
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(403)
+		_, _ = w.Write([]byte("<Error><Code>AccessDenied</Code></Error>"))
+	})
+	body := make([]byte, 4<<20)
+	for i := range 20 {
+		if err := b.Put(t.Context(), "k", body, archive.PutOptions{}); !errors.Is(err, fs.ErrPermission) && !strings.Contains(err.Error(), "connection") {
+			t.Fatal(err)
+		}
+		for j := range body {
+			body[j] = byte(i)
+		}
 	}
 }
 

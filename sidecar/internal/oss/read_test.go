@@ -32,12 +32,11 @@ func TestReadSurvivesFaults(t *testing.T) {
 	faults := passing("get")
 	delete(faults, "slow")
 	for name, f := range map[string]devoss.Fault{
-		"cut at once":        {Kind: devoss.Truncate, At: -objectSize, Count: 1},
-		"cut in the middle":  {Kind: devoss.Truncate, Count: 1},
-		"cut at the end":     {Kind: devoss.Truncate, At: -1, Count: 1},
-		"cut four times":     {Kind: devoss.Truncate, Count: 4},
-		"stalls in the body": {Kind: devoss.Throttle, Rate: 1, Count: 1},
-		"slow":               {Kind: devoss.Throttle, Rate: 1 << 20},
+		"cut at once":       {Kind: devoss.Truncate, At: -objectSize, Count: 1},
+		"cut in the middle": {Kind: devoss.Truncate, Count: 1},
+		"cut at the end":    {Kind: devoss.Truncate, At: -1, Count: 1},
+		"cut four times":    {Kind: devoss.Truncate, Count: 4},
+		"slow":              {Kind: devoss.Throttle, Rate: 1 << 20},
 	} {
 		f.Op = "get"
 		faults[name] = f
@@ -59,6 +58,18 @@ func TestReadSurvivesFaults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStalledRead: the headers and a byte come, and then nothing for long.
+func TestStalledRead(t *testing.T) {
+	cloud, b, body := withObject(t)
+	cloud.SetFaults(devoss.Fault{Op: "get", Kind: devoss.Throttle, Rate: 1, Count: 1})
+	if got, err := readAll(t, b, "k", archive.Range{}); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if n := cloud.Requests().Total("GetObject"); n != 2 {
+		t.Errorf("%d requests, want one that stalled and one that went on", n)
 	}
 }
 

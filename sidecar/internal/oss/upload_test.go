@@ -50,6 +50,9 @@ func TestUploadSurvivesOneFault(t *testing.T) {
 					t.Errorf("size %d", info.Size)
 				}
 				wantObject(t, b, op+name, fiveParts())
+				if s := cloud.OSS.Faults()[0]; s.Fired != s.Fault.Count || op == "part" && s.Matched != 5+s.Fired && name != "slow" {
+					t.Errorf("of %d requests %d failed: not each was made again", s.Matched, s.Fired)
+				}
 				// An upload whose id was lost with the answer cannot be given up: the bucket's lifecycle rule does it.
 				leftOver := 0
 				if op == "initiate" && name == "reset after" {
