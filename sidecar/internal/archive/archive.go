@@ -41,7 +41,7 @@ func (a *Archive) createJSON(ctx context.Context, key string, doc any) error {
 	there, rerr := a.read(ctx, key)
 	if errors.Is(rerr, fs.ErrNotExist) {
 		// As text: that it is "not there" would be no answer to creating it.
-		return fmt.Errorf("creating %s: it existed, and was gone when it was to be compared: %v", key, rerr)
+		return fmt.Errorf("creating %s: it existed, and was gone when it was to be compared: %s", key, rerr.Error())
 	}
 	if rerr != nil {
 		return fmt.Errorf("reading %s, which exists already, to compare it: %w", key, rerr)

@@ -79,7 +79,8 @@ func TestNewest(t *testing.T) {
 			world{
 				sealed: map[wal.Timeline][]uint64{1: span(1, 9)}, histories: map[wal.Timeline]wal.History{2: left(wal.Switch{Parent: 1, LSN: fork5})},
 				claims: []archive.TimelineClaim{fork(1, 0, 0, 1), fork(2, 1, fork5, 2)}, epochs: []archive.Epoch{owner(1, 1, 0), owner(2, 0, 0)},
-			}, "1: 0/0 to 0/500108",
+			},
+			"1: 0/0 to 0/500108",
 		},
 		{
 			"the same without its .history", world{

@@ -55,7 +55,7 @@ func (w *WAL) compareChunk(ctx context.Context, c Chunk, raw []byte, sum string)
 	case err == nil:
 		return false, fmt.Errorf("storing %s: %w", key, ErrConflict)
 	case errors.Is(err, fs.ErrNotExist):
-		return false, fmt.Errorf("storing %s: it existed, and was gone when it was to be compared: %v", key, err)
+		return false, fmt.Errorf("storing %s: it existed, and was gone when it was to be compared: %s", key, err.Error())
 	case !errors.Is(err, ErrCorrupt):
 		return false, fmt.Errorf("comparing with the chunk that is there: %w", err)
 	}

@@ -54,7 +54,8 @@ func TestChunksMustFitTheirSegment(t *testing.T) {
 	seg, raw := segmentOf(1, 7), walBytes(1, 2*mib)
 	for _, c := range []archive.Chunk{
 		chunkOf(seg, 1, 0, 0), chunkOf(seg, 1, 10, 9), chunkOf(seg, 1, mib-10, mib+1),
-		{Segment: seg, Epoch: 1, From: seg.Start(mib) - 1, To: seg.Start(mib) + 10}, {Segment: segmentOf(1, 8), Epoch: 1, From: seg.Start(mib), To: seg.End(mib)},
+		{Segment: seg, Epoch: 1, From: seg.Start(mib) - 1, To: seg.Start(mib) + 10},
+		{Segment: segmentOf(1, 8), Epoch: 1, From: seg.Start(mib), To: seg.End(mib)},
 	} {
 		n := max(int64(c.To)-int64(c.From), 0)
 		if _, err := w.PutChunk(t.Context(), c, raw[:n]); err == nil {

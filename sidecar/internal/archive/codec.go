@@ -146,10 +146,10 @@ func (s *decompressStream) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("reading %s: %w", s.key, fs.ErrClosed)
 	}
 	n, err := s.Reader.Read(p)
-	switch {
-	case err == nil:
+	if err == nil {
 		return n, nil
-	case err == io.EOF: //nolint:errorlint // a wrapped one is not the end
+	}
+	if err == io.EOF {
 		// The checksum of the object is compared at its end, which a decoder need not have reached.
 		return n, s.drain()
 	}

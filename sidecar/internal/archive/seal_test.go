@@ -200,13 +200,13 @@ func TestPaddedContinuedByPadded(t *testing.T) {
 
 // shifty is a segment that changes after it was read once.
 type shifty struct {
-	raw   []byte
-	reads int
+	raw  []byte
+	read int
 }
 
 func (s *shifty) ReadAt(p []byte, off int64) (int, error) {
 	n := copy(p, s.raw[off:])
-	s.reads++
+	s.read += n
 	if off+int64(n) == int64(len(s.raw)) {
 		s.raw[len(s.raw)/2] ^= 1
 	}
@@ -227,12 +227,47 @@ func TestSegmentThatChangesIsNotSealed(t *testing.T) {
 	if keys := bucket.Keys(); len(keys) != 0 {
 		t.Errorf("stored all the same: %v", keys)
 	}
-	// One read is one state of the file: a small segment is whatever was there.
+	// A small segment is read once, so it is whatever was there.
 	small := archive.New(bucket).WAL(mib)
 	raw := &shifty{raw: walBytes(1, mib)}
-	if _, err := small.Seal(t.Context(), archive.SealRequest{Segment: seg, Raw: raw, Valid: mib}); err != nil || raw.reads != 1 {
-		t.Errorf("%v after %d reads, want one", err, raw.reads)
+	if _, err := small.Seal(t.Context(), archive.SealRequest{Segment: seg, Raw: raw, Valid: mib}); err != nil || raw.read != mib {
+		t.Errorf("%v after %d bytes were read, want each once", err, raw.read)
 	}
+	readSealed(t, small, seg) // what is stored has the hash that is recorded
+}
+
+// TestSegmentWithAHoleIsNotSealed: zeros follow a switch, and nothing follows them.
+func TestSegmentWithAHoleIsNotSealed(t *testing.T) {
+	for name, z := range sizes {
+		for _, at := range []int{wal.PageSize, mib / 8, mib - 2*wal.PageSize} {
+			bucket := archivetest.Memory()
+			w := archive.New(bucket).WAL(z)
+			raw := walBytes(1, int(z))
+			clear(raw[at : at+wal.PageSize])
+			// Readers of files see what is inside of one read; it is between two reads that they see nothing.
+			r := archive.SealRequest{Segment: segmentOf(1, 7), Epoch: 1, Raw: pagewise{bytes.NewReader(raw)}, Valid: int64(z)}
+			if _, err := w.Seal(t.Context(), r); err == nil || errors.Is(err, archive.ErrConflict) {
+				t.Errorf("%s: sealed with a page of zeros at %d: %v", name, at, err)
+			}
+			if keys := bucket.Keys(); len(keys) != 0 {
+				t.Errorf("%s: stored all the same: %v", name, keys)
+			}
+			clear(raw[at:])
+			if _, err := w.Seal(t.Context(), sealOf(segmentOf(1, 7), 1, raw)); err != nil {
+				t.Errorf("%s: a segment that was switched away from at %d: %v", name, at, err)
+			}
+		}
+	}
+}
+
+// pagewise reads a page at a time.
+type pagewise struct{ *bytes.Reader }
+
+func (p pagewise) ReadAt(b []byte, off int64) (int, error) {
+	if len(b) > wal.PageSize {
+		b = b[:wal.PageSize]
+	}
+	return p.Reader.ReadAt(b, off)
 }
 
 func TestSegmentThatIsTooShortIsNotSealed(t *testing.T) {

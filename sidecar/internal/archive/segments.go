@@ -85,7 +85,7 @@ func (w *WAL) readBack(ctx context.Context, s wal.Segment, n int64) (SegmentInfo
 	r, info, err := w.OpenSegment(ctx, s)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("it existed and is gone: %v", err) // as text: not an answer to sealing it
+			err = fmt.Errorf("it existed and is gone: %s", err.Error()) // as text: not an answer to sealing it
 		}
 		return info, "", err
 	}

@@ -3,7 +3,6 @@ package archive
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -44,14 +43,17 @@ func (v *verifiedReader) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	v.ended = v.verdict(err)
+	if err == io.EOF {
+		err = v.verdict()
+	} else {
+		err = fmt.Errorf("reading %s: %w", v.key, err) // a wrapped io.EOF too: it is not the end
+	}
+	v.ended = err
 	return n, v.ended
 }
 
-func (v *verifiedReader) verdict(err error) error {
+func (v *verifiedReader) verdict() error {
 	switch {
-	case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("reading %s: %w", v.key, err)
 	case v.seen != v.size:
 		return fmt.Errorf("reading %s: %w: it holds %d bytes instead of the %d of a segment", v.key, ErrCorrupt, v.seen, v.size)
 	case v.sum != nil && hex.EncodeToString(v.sum.Sum(nil)) != v.info.SHA256:

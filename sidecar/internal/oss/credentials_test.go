@@ -151,8 +151,8 @@ func writeFiles(t *testing.T, dir, id, secret string) {
 	t.Helper()
 	// As Kubernetes does it: a new directory and one link that is exchanged.
 	data := filepath.Join(dir, "..data")
-	next, err := os.MkdirTemp(dir, "..2026_")
-	if err != nil {
+	next := filepath.Join(dir, fmt.Sprintf("..%d", time.Now().UnixNano()))
+	if err := os.Mkdir(next, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{"id": id, "secret": secret + "\n"} {

@@ -68,8 +68,9 @@ func (op operation) right() string {
 		return "oss:AbortMultipartUpload"
 	case opVersioning:
 		return "oss:GetBucketVersioning"
+	default:
+		return "oss:PutObject"
 	}
-	return "oss:PutObject"
 }
 
 var (

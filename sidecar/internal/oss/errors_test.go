@@ -132,8 +132,12 @@ func withCode(f devoss.Fault, code string) devoss.Fault {
 func TestRightsNameTheAction(t *testing.T) {
 	cloud := devtest.Start(t)
 	for _, c := range []struct{ operation, action string }{
-		{"stat", "oss:GetObject"}, {"open", "oss:GetObject"}, {"put", "oss:PutObject"}, {"upload", "oss:PutObject"},
-		{"remove", "oss:DeleteObject"}, {"list", "oss:ListObjects"},
+		{"stat", "oss:GetObject"},
+		{"open", "oss:GetObject"},
+		{"put", "oss:PutObject"},
+		{"upload", "oss:PutObject"},
+		{"remove", "oss:DeleteObject"},
+		{"list", "oss:ListObjects"},
 	} {
 		rule := keys.Rule{Actions: []string{"oss:Nothing"}}
 		if err := cloud.Keys.Put(keys.Key{ID: "WEAK", Secret: "s", Rules: []keys.Rule{rule}}); err != nil {

@@ -50,9 +50,18 @@ func TestLocate(t *testing.T) {
 		}
 	}
 	for _, c := range [][2]string{
-		{"", ""}, {"oss.example.com", ""}, {"oss-accelerate.aliyuncs.com", ""}, {"oss-accelerate-overseas.aliyuncs.com", ""},
-		{"ftp://x", "cn-hangzhou"}, {"https://", "cn-hangzhou"}, {"https://host/path", "cn-hangzhou"}, {"https://u:p@host", "cn-hangzhou"},
-		{"https://host?x=y", "cn-hangzhou"}, {"host", "CN Hangzhou"}, {"host", "hangzhou"}, {"https://a b", "cn-hangzhou"},
+		{"", ""},
+		{"oss.example.com", ""},
+		{"oss-accelerate.aliyuncs.com", ""},
+		{"oss-accelerate-overseas.aliyuncs.com", ""},
+		{"ftp://x", "cn-hangzhou"},
+		{"https://", "cn-hangzhou"},
+		{"https://host/path", "cn-hangzhou"},
+		{"https://u:p@host", "cn-hangzhou"},
+		{"https://host?x=y", "cn-hangzhou"},
+		{"host", "CN Hangzhou"},
+		{"host", "hangzhou"},
+		{"https://a b", "cn-hangzhou"},
 	} {
 		if endpoint, region, err := locate(c[0], c[1]); err == nil {
 			t.Errorf("%q, %q was taken as %q, %q", c[0], c[1], endpoint, region)

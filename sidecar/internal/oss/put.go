@@ -84,7 +84,7 @@ func (b *Bucket) reconcile(ctx context.Context, key string, want stored, exists 
 	there, err := b.Stat(ctx, key)
 	if err != nil {
 		// As text, because "not there" would be a wrong answer to a put.
-		return fmt.Errorf("%s exists after a lost answer, and whether it is ours could not be told: %v", b.place.object(key), err)
+		return fmt.Errorf("%s exists after a lost answer, and whether it is ours could not be told: %s", b.place.object(key), err.Error())
 	}
 	if there.Size == want.size && there.CRC64 == want.crc {
 		return nil

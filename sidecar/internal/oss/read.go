@@ -214,10 +214,10 @@ func (s *stream) resume(cause error) error {
 		s.mark, s.resumes = s.at, 0
 	}
 	if s.resumes++; s.resumes > maxResumes {
-		return fmt.Errorf("reading %s: it broke off %d times at byte %d of %d: %v", name, s.resumes, s.at, s.to, cause)
+		return fmt.Errorf("reading %s: it broke off %d times at byte %d of %d: %s", name, s.resumes, s.at, s.to, cause.Error())
 	}
 	if s.etag == "" {
-		return fmt.Errorf("reading %s: it broke off at byte %d of %d and has no ETag to go on by: %v", name, s.at, s.to, cause)
+		return fmt.Errorf("reading %s: it broke off at byte %d of %d and has no ETag to go on by: %s", name, s.at, s.to, cause.Error())
 	}
 	s.b.log.DebugContext(s.ctx, "oss read broke off and is resumed", "key", s.key, "at", s.at, "error", cause)
 	s.b.metrics.retries.WithLabelValues(string(opGet)).Inc()

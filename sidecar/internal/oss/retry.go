@@ -52,6 +52,7 @@ func (b *Bucket) do(ctx context.Context, c call) (reply, error) {
 		}
 		pause := b.limits.pause(n)
 		switch f.reaction {
+		case retry:
 		case giveUp:
 			return r, f
 		case renew:

@@ -88,13 +88,20 @@ func (b *Bucket) Upload(ctx context.Context, key string, body io.Reader, o archi
 	return u.run(ctx, body, (*first)[:n], (*second)[:m])
 }
 
-// fill reads until buf is full or the stream ends; only an error that is not the end is an error.
-func fill(r io.Reader, buf []byte) (int, error) {
-	n, err := io.ReadFull(r, buf)
-	if errors.Is(err, io.EOF) || err == io.ErrUnexpectedEOF { //nolint:errorlint // a wrapped one is the source's own failure
-		err = nil
+// fill reads until buf is full or the stream ends. Only io.EOF itself is the end: one that is wrapped, and
+// io.ErrUnexpectedEOF, are failures of the source, and taking them for the end would store half a stream as a whole.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) {
+		m, err := r.Read(buf[n:])
+		n += m
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
 	}
-	return n, err
+	return n, nil
 }
 
 func (b *Bucket) readError(key string, err error) error {

@@ -137,7 +137,7 @@ func (b *Bucket) Open(ctx context.Context, key string, r archive.Range) (io.Read
 }
 
 type reader struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // an io.Reader has no other place for the context of its reads
 	*bytes.Reader
 }
 

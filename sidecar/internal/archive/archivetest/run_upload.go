@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc64"
 	"io"
 	"io/fs"
@@ -100,9 +101,24 @@ func testUploadInvisible(t *testing.T, b archive.Bucket) {
 	wantKeys(t, b, "", "", "k")
 }
 
+// failing is a stream that ends with an error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
 func testUploadGivenUp(t *testing.T, b archive.Bucket) {
 	broken := errors.New("the source is broken")
 	content := random(1, 25*mib)
+	// What sounds like an end and is none must not make a whole object of half a stream.
+	for _, end := range []error{io.ErrUnexpectedEOF, fmt.Errorf("reading a file: %w", io.EOF)} {
+		for _, at := range []int{0, 5, 9 * mib, 24 * mib} {
+			body := io.MultiReader(bytes.NewReader(content[:at]), failing{end})
+			if _, err := b.Upload(t.Context(), "k", body, archive.PutOptions{}); !errors.Is(err, end) {
+				t.Errorf("source ends with %q at %d: %v", end, at, err)
+			}
+			wantMissing(t, b, "k")
+		}
+	}
 	for _, at := range []int{0, 5, 9 * mib, 24 * mib} {
 		body := &hook{Reader: bytes.NewReader(content), left: at, run: func() error { return broken }}
 		if _, err := b.Upload(t.Context(), "k", body, archive.PutOptions{}); !errors.Is(err, broken) {
