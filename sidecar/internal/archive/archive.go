@@ -17,12 +17,12 @@ import (
 type Archive struct {
 	bucket  Bucket
 	codec   *codec
-	buffers *sealBuffers
+	buffers *buffers
 }
 
 // New makes an Archive of a bucket whose keys are relative to the root.
 func New(root Bucket) *Archive {
-	return &Archive{bucket: root, codec: newCodec(), buffers: &sealBuffers{}}
+	return &Archive{bucket: root, codec: newCodec(), buffers: &buffers{}}
 }
 
 // maxDocument bounds what is read as JSON: a manifest of 100 000 parts fits.

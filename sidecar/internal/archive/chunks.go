@@ -31,7 +31,10 @@ func (w *WAL) PutChunk(ctx context.Context, c Chunk, raw []byte) (int, error) {
 	o := PutOptions{Meta: map[string]string{
 		metaLength: strconv.Itoa(len(raw)), metaSHA256: hex.EncodeToString(sum[:]), metaEpoch: strconv.FormatUint(c.Epoch, 10),
 	}}
-	body := w.codec.compress(nil, raw)
+	stored := w.buffers.get()
+	defer w.buffers.put(stored)
+	*stored = w.codec.compress((*stored)[:0], raw)
+	body := *stored
 	err := w.bucket.Put(ctx, key, body, o)
 	if !errors.Is(err, fs.ErrExist) {
 		return len(body), wrap("storing", key, err)

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -17,6 +18,10 @@ import (
 // Extension is the suffix of everything that we compress: one zstd frame with a checksum, which stock WAL-G reads.
 const Extension = ".zst"
 
+// window is how far back matches reach. Four times as much is the library's default; on WAL it saves 0.1 % and costs
+// more in caches missed than it is worth.
+const window = 1 << 20
+
 // codec pools what is expensive to make. Encoders run on the caller's goroutine: parallelism belongs to the caller,
 // who knows the limits.
 type codec struct {
@@ -27,9 +32,11 @@ type codec struct {
 func newCodec() *codec {
 	return &codec{
 		encoders: sync.Pool{New: func() any {
-			// The options are constant and valid, so this cannot err.
+			// Without "lower memory" the history holds two windows instead of one and a block, and is moved down once in a
+			// window instead of with every block: that was a quarter of all CPU time. The options are constant and valid, so
+			// this cannot err.
 			e, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-				zstd.WithEncoderCRC(true), zstd.WithLowerEncoderMem(true))
+				zstd.WithEncoderCRC(true), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(false))
 			return e
 		}},
 		decoders: sync.Pool{New: func() any {
@@ -43,9 +50,30 @@ func newCodec() *codec {
 
 // compress makes one frame of raw, appended to dst.
 func (c *codec) compress(dst, raw []byte) []byte {
+	dst, _ = c.compressFrom(dst, bytes.NewReader(raw), int64(len(raw))) // neither side of it can fail
+	return dst
+}
+
+// compressFrom makes one frame of the n bytes of src, appended to dst. It reads src in order and holds little of it.
+// All that is compressed goes the streaming way: the other one has a history of its own in every encoder.
+func (c *codec) compressFrom(dst []byte, src io.Reader, n int64) ([]byte, error) {
 	e := c.encoders.Get().(*zstd.Encoder)
 	defer c.encoders.Put(e)
-	return e.EncodeAll(raw, dst)
+	to := appending(dst)
+	e.ResetContentSize(&to, n)
+	_, err := e.ReadFrom(src)
+	if cerr := e.Close(); err == nil {
+		err = cerr
+	}
+	return to, err
+}
+
+// appending is a slice as a writer.
+type appending []byte
+
+func (a *appending) Write(p []byte) (int, error) {
+	*a = append(*a, p...)
+	return len(p), nil
 }
 
 // compressing returns a stream that reads src and yields its compressed form. It must be read to the end or closed.

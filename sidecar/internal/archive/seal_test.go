@@ -236,6 +236,30 @@ func TestSegmentThatChangesIsNotSealed(t *testing.T) {
 	readSealed(t, small, seg) // what is stored has the hash that is recorded
 }
 
+// TestSegmentWithAHoleIsNotSealed: zeros follow a switch, and nothing follows them.
+func TestSegmentWithAHoleIsNotSealed(t *testing.T) {
+	for name, z := range sizes {
+		for _, at := range []int{wal.PageSize, mib / 8, mib - 2*wal.PageSize} {
+			bucket := archivetest.Memory()
+			w := archive.New(bucket).WAL(z)
+			raw := walBytes(1, int(z))
+			clear(raw[at : at+wal.PageSize])
+			// Readers of files see what is inside of one read; it is between two reads that they see nothing.
+			r := archive.SealRequest{Segment: segmentOf(1, 7), Epoch: 1, Raw: pagewise{bytes.NewReader(raw)}, Valid: int64(z)}
+			if _, err := w.Seal(t.Context(), r); err == nil || errors.Is(err, archive.ErrConflict) {
+				t.Errorf("%s: sealed with a page of zeros at %d: %v", name, at, err)
+			}
+			if keys := bucket.Keys(); len(keys) != 0 {
+				t.Errorf("%s: stored all the same: %v", name, keys)
+			}
+			clear(raw[at:])
+			if _, err := w.Seal(t.Context(), sealOf(segmentOf(1, 7), 1, raw)); err != nil {
+				t.Errorf("%s: a segment that was switched away from at %d: %v", name, at, err)
+			}
+		}
+	}
+}
+
 // pagewise reads a page at a time.
 type pagewise struct{ *bytes.Reader }
 

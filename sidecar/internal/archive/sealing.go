@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"outrider.dev/sidecar/internal/wal"
 )
 
-// maxBuffered is the largest segment that is sealed from memory, with one read and one pass of hashing. Larger ones
-// are streamed twice: memory is to stay bounded even with segments of 1 GiB.
+// maxBuffered is the largest segment that is read once: its compressed form is held in memory until its hash, which goes
+// with it, is known. Larger ones are streamed twice: memory is to stay bounded even with segments of 1 GiB.
 const maxBuffered = wal.DefaultSegmentSize
 
 // sealing is one segment on its way into the archive.
@@ -22,22 +23,21 @@ type sealing struct {
 	w      *WAL
 	r      SealRequest
 	sum    string
-	buffer *sealBuffer // nil for a segment that is streamed
+	stored *[]byte // nil for a segment that is streamed
 }
 
-// sealBuffer is reused, because its two halves are most of the memory of a sidecar that ships.
-type sealBuffer struct{ raw, stored []byte }
+// buffers are for what was compressed. They are reused because they are most of the memory of a sidecar that ships.
+type buffers struct{ pool sync.Pool }
 
-type sealBuffers struct{ pool sync.Pool }
-
-func (p *sealBuffers) get(n int64) *sealBuffer {
-	b, ok := p.pool.Get().(*sealBuffer)
-	if !ok || int64(cap(b.raw)) < n {
-		b = &sealBuffer{raw: make([]byte, n)}
+func (p *buffers) get() *[]byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		return b
 	}
-	b.raw = b.raw[:n]
-	return b
+	b := make([]byte, 0, 1<<20)
+	return &b
 }
+
+func (p *buffers) put(b *[]byte) { p.pool.Put(b) }
 
 func (w *WAL) newSealing(r SealRequest) (*sealing, error) {
 	j := &sealing{w: w, r: r}
@@ -46,21 +46,28 @@ func (w *WAL) newSealing(r SealRequest) (*sealing, error) {
 		j.sum, err = hashPrefix(r.Raw, r.Valid)
 		return j, err
 	}
-	j.buffer = w.buffers.get(int64(w.Size))
-	if _, err := io.ReadFull(io.NewSectionReader(r.Raw, 0, r.Valid), j.buffer.raw[:r.Valid]); err != nil {
+	h := sha256.New()
+	padded := io.MultiReader(io.TeeReader(j.read(), h), io.LimitReader(zeros{}, int64(w.Size)-r.Valid))
+	j.stored = w.buffers.get()
+	var err error
+	*j.stored, err = w.codec.compressFrom((*j.stored)[:0], padded, int64(w.Size))
+	if err != nil {
 		j.close()
 		return nil, err
 	}
-	clear(j.buffer.raw[r.Valid:])
-	sum := sha256.Sum256(j.buffer.raw[:r.Valid])
-	j.sum = hex.EncodeToString(sum[:])
+	j.sum = hex.EncodeToString(h.Sum(nil))
 	return j, nil
 }
 
+// read reads the valid bytes.
+func (j *sealing) read() io.Reader {
+	return &unbroken{r: io.NewSectionReader(j.r.Raw, 0, j.r.Valid)}
+}
+
 func (j *sealing) close() {
-	if j.buffer != nil {
-		j.w.buffers.pool.Put(j.buffer)
-		j.buffer = nil
+	if j.stored != nil {
+		j.w.buffers.put(j.stored)
+		j.stored = nil
 	}
 }
 
@@ -75,10 +82,9 @@ func (j *sealing) put(ctx context.Context, replace bool) (SegmentInfo, error) {
 		meta[metaPadded] = "true"
 	}
 	options := PutOptions{Meta: meta, Replace: replace}
-	if j.buffer != nil {
-		j.buffer.stored = w.codec.compress(j.buffer.stored[:0], j.buffer.raw)
-		info.Stored = int64(len(j.buffer.stored))
-		return info, wrap("storing", info.Key, w.bucket.Put(ctx, info.Key, j.buffer.stored, options))
+	if j.stored != nil {
+		info.Stored = int64(len(*j.stored))
+		return info, wrap("storing", info.Key, w.bucket.Put(ctx, info.Key, *j.stored, options))
 	}
 	o, err := j.stream(ctx, info.Key, options)
 	info.Stored = o.Size
@@ -88,7 +94,7 @@ func (j *sealing) put(ctx context.Context, replace bool) (SegmentInfo, error) {
 // stream compresses the segment while it is read for the second time.
 func (j *sealing) stream(ctx context.Context, key string, options PutOptions) (ObjectInfo, error) {
 	again := sha256.New()
-	raw := io.TeeReader(io.NewSectionReader(j.r.Raw, 0, j.r.Valid), again)
+	raw := io.TeeReader(j.read(), again)
 	stream := j.w.codec.compressing(io.MultiReader(raw, io.LimitReader(zeros{}, int64(j.w.Size)-j.r.Valid)))
 	defer stream.Close()
 	return j.w.bucket.Upload(ctx, key, &sealGuard{Reader: stream, check: func() error {
@@ -142,6 +148,37 @@ func (g *sealGuard) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// unbroken refuses WAL that goes on after a page of zeros: such pages are what a switch leaves behind it, up to the end of
+// the segment. A reader that checks pages sees that within one read; this sees to what comes in several.
+type unbroken struct {
+	r     io.Reader
+	at    int64
+	zeros bool
+}
+
+// Read implements io.Reader.
+func (u *unbroken) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if u.zeros && !allZero(p[:n]) {
+		return 0, fmt.Errorf("there is WAL after the page of zeros before byte %d", u.at)
+	}
+	u.at += int64(n)
+	u.zeros = u.zeros || n >= wal.PageSize && u.at%wal.PageSize == 0 && allZero(p[n-wal.PageSize:n])
+	return n, err
+}
+
+func allZero(p []byte) bool {
+	for len(p) >= 8 && binary.NativeEndian.Uint64(p) == 0 {
+		p = p[8:]
+	}
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func hashPrefix(r io.ReaderAt, n int64) (string, error) {
