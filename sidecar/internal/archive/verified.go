@@ -43,10 +43,10 @@ func (v *verifiedReader) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a wrapped one is not the end
 		err = v.verdict()
 	} else {
-		err = fmt.Errorf("reading %s: %w", v.key, err) // a wrapped io.EOF too: it is not the end
+		err = fmt.Errorf("reading %s: %w", v.key, err)
 	}
 	v.ended = err
 	return n, v.ended
