@@ -14,6 +14,7 @@
 //	outrider/receipts/<n>.json                       Receipt: how epoch n ended
 //	outrider/heartbeats/<n>.json                     Heartbeat: replaced in place, no safety rests on it
 //	outrider/journal/<n>/<time>-<event>.json         the flight recorder
+//	outrider/probe                                   ProbeKey: proof that the bucket creates once; a root with it alone is empty
 //
 // Objects are created once. Meeting one's own content again is success, other content is ErrConflict. Content means
 // the decoded bytes: their length and SHA-256 travel as object metadata, because compressed bytes differ from run to
