@@ -60,6 +60,39 @@ func TestInterruptedAnywhere(t *testing.T) {
 	}
 }
 
+// The machine is lost after everything is laid down and before the marker says so: whatever has reached the disk then
+// does not count.
+func TestInterruptedBeforeTheMarker(t *testing.T) {
+	s := tell(t)
+	want := contentOf(t, recovering(t, s.writer.a, Request{}, Options{}).dir)
+	for name, damage := range map[string]func(dir string){
+		"all of it is there":     func(string) {},
+		"the control file lacks": func(dir string) { must(t, os.Remove(filepath.Join(dir, "global", "pg_control"))) },
+		"files are empty": func(dir string) {
+			must(t, os.Truncate(filepath.Join(dir, "PG_VERSION"), 0))
+			must(t, os.RemoveAll(filepath.Join(dir, "pg_xact")))
+		},
+		"more is there": func(dir string) { must(t, os.WriteFile(filepath.Join(dir, "base", "junk"), nil, 0o600)) },
+	} {
+		dir := recovering(t, s.writer.a, Request{}, Options{}).dir
+		m, err := ReadMarker(dir)
+		must(t, err)
+		m.Phase = PhaseUnpacking
+		must(t, m.write(dir))
+		damage(dir)
+		if _, err := Fill(t.Context(), s.writer.a, FillOptions{Dir: dir}); err == nil {
+			t.Errorf("%s: a directory that is not unpacked was filled", name)
+		}
+		plan, err := NewPlan(t.Context(), s.writer.a, Request{})
+		must(t, err)
+		_, err = Restore(t.Context(), s.writer.a, plan, Options{Dir: dir})
+		must(t, err)
+		if diff := differ(want, contentOf(t, dir)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
 // cancelSomewhere cancels at a random request, or at a random moment between two.
 func cancelSomewhere(b *archivetest.Bucket, rnd *rand.Rand, cancel context.CancelFunc) {
 	var n atomic.Int64

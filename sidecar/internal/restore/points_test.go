@@ -116,10 +116,23 @@ func testRepeatedRestores(t *testing.T, s story) {
 	w2.insert(20)
 
 	latest := restoreTo(t, a, Request{})
+	latest.wantCuts()
 	wantRows(t, latest.start(), 1, 2, 3, 20)
 
+	// Its writer said that timeline 2 is durable; then somebody deleted it. The branch before it is no substitute.
+	w2.beat()
+	b := cloneBucket(t, bucket)
+	remove(t, b, func(key string) bool {
+		return strings.Contains(key, "/00000002") && strings.Contains(key, "00000002000000")
+	})
+	if _, err := NewPlan(t.Context(), archive.New(b), Request{}); !errors.Is(err, ErrHole) {
+		t.Errorf("the newest timeline was deleted: %v, want ErrHole", err)
+	}
+	_, err := NewPlan(t.Context(), archive.New(b), Request{AcceptMissing: true})
+	must(t, err)
+
 	// A time between the fork and timeline 2's own commits was lived through on timeline 1 alone.
-	_, err := NewPlan(t.Context(), a, Request{Target: Target{Time: s.p[4].at}})
+	_, err = NewPlan(t.Context(), a, Request{Target: Target{Time: s.p[4].at}})
 	if !errors.Is(err, ErrAmbiguous) || !strings.Contains(err.Error(), "@1") {
 		t.Errorf("a restore to a time of the branch that was left: %v, want ErrAmbiguous with the remedy", err)
 	}

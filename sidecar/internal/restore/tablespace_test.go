@@ -9,7 +9,6 @@ import (
 
 	"outrider.dev/e2e/pgtest"
 	"outrider.dev/sidecar/internal/archive"
-	"outrider.dev/sidecar/internal/wal"
 )
 
 func TestTablespaces(t *testing.T) {
@@ -137,26 +136,5 @@ func TestTablespaceMap(t *testing.T) {
 		if _, err := parseTablespaceMap([]byte(bad)); !errors.Is(err, archive.ErrCorrupt) {
 			t.Errorf("%q: %v, want ErrCorrupt", bad, err)
 		}
-	}
-}
-
-func TestSpoolDrops(t *testing.T) {
-	s := spool{dir: t.TempDir(), id: "x"}
-	must(t, s.prepare(nil, 0))
-	for n := range uint64(5) {
-		must(t, s.write(wal.Segment{Timeline: 1, Number: n}.Name(segmentSize), nil, 0o644))
-	}
-	must(t, s.drop(segmentSize, wal.LSN(3*segmentSize)+5))
-	if n := segmentsIn(t, s); n != 2 {
-		t.Errorf("%d of 5 segments are left, want the one with the position and the next", n)
-	}
-	// The same restore keeps what is there, another does not.
-	must(t, s.prepare(nil, 0))
-	if n := segmentsIn(t, s); bootID() != "" && n != 2 {
-		t.Errorf("%d segments are left after the restore was taken up, want 2", n)
-	}
-	must(t, spool{dir: s.dir, id: "y"}.prepare(nil, 0))
-	if n := segmentsIn(t, s); n != 0 {
-		t.Errorf("%d segments of another restore are left", n)
 	}
 }
