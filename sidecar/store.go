@@ -68,6 +68,9 @@ func (a *app) credentials(p policy.Policy) (oss.Credentials, error) {
 			return a.rrsa("", p.OSSRegion)
 		}
 	}
+	if idFile, secretFile := a.setting(envKeyID+"_FILE"), a.setting(envKeySecret+"_FILE"); idFile != "" || secretFile != "" {
+		return oss.FileCredentials(idFile, secretFile, a.setting(envToken+"_FILE"))
+	}
 	id, secret := a.setting(envKeyID), a.setting(envKeySecret)
 	if id == "" || secret == "" {
 		return nil, fmt.Errorf("there are no credentials: set %s and %s (with %s if they are temporary), or --credentials rrsa:ROLE or ram-role:NAME",

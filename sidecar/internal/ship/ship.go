@@ -204,8 +204,9 @@ func (s *Shipper) chunk(ctx context.Context, seg wal.Segment, from, to wal.LSN) 
 		return err
 	}
 	s.cfg.Metrics.observe("chunk", len(raw), time.Since(started))
-	s.seal.add(c)
+	// Published first: the sealer seals what is durable, and add wakes it.
 	s.publish(to)
+	s.seal.add(c)
 	return nil
 }
 
