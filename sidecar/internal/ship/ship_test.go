@@ -217,7 +217,9 @@ func TestChunkedSegmentIsSealedAndItsChunksGo(t *testing.T) {
 			t.Errorf("segment 1 is sealed, WAL is kept from %s instead of %s", got, want)
 		}
 		cancel()
-		_ = <-done // how a cancelled Run ends is another test
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v", err)
+		}
 		if err := s.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +297,9 @@ func TestOutageIsWaitedOutAndTold(t *testing.T) {
 			t.Errorf("the store is back, trouble is still %v", err)
 		}
 		cancel()
-		_ = <-done // how a cancelled Run ends is another test
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v", err)
+		}
 	})
 }
 
