@@ -19,6 +19,7 @@ type Conn struct {
 
 	mu      sync.Mutex
 	closed  bool
+	lost    bool // as the last query left it: pgx must not be asked while somebody else uses the session
 	running context.CancelFunc // of the query under way, or nil
 }
 
@@ -37,7 +38,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 func (c *Conn) Alive() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.closed && !c.pg.IsClosed()
+	return !c.closed && !c.lost
 }
 
 // Close ends the session, and a query under way with it. It is safe to call more than once.
@@ -92,4 +93,5 @@ func (c *Conn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running = nil
+	c.lost = c.pg.IsClosed()
 }

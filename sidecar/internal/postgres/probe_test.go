@@ -43,6 +43,21 @@ func waitForState(t *testing.T, cfg Config, dataDir string, want State) {
 	}
 }
 
+// connectWhenFree waits for a place: the server ends sessions some time after they were closed.
+func connectWhenFree(t *testing.T, cfg Config) *Conn {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		c, err := Connect(t.Context(), cfg)
+		if err == nil {
+			t.Cleanup(c.Close)
+			return c
+		}
+		if codeOf(err) != codeTooMany || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestProbe(t *testing.T) {
 	eachMajor(t, map[string]string{
 		"max_connections": "3", "superuser_reserved_connections": "1", "hot_standby": "off", "restore_command": "sleep 0.1; false",
@@ -51,17 +66,16 @@ func TestProbe(t *testing.T) {
 			cfg := configFor(s, "postgres")
 			wantState(t, cfg, "", Accepting)
 			wantState(t, configFor(s, "stranger"), "", AuthFailed)
+			s.Exec("CREATE ROLE app LOGIN")
 			t.Run("full", func(t *testing.T) {
 				for range 2 {
-					connect(t, cfg)
+					connectWhenFree(t, cfg)
 				}
-				s.Exec("CREATE ROLE app LOGIN")
 				waitForState(t, configFor(s, "app"), "", TooManyConnections)
 				_, err := Connect(t.Context(), configFor(s, "app"))
 				wantError(t, err, func(error) bool { return true }, "raise max_connections")
 			})
-			waitForState(t, cfg, "", Accepting)
-			c := connect(t, cfg)
+			c := connectWhenFree(t, cfg)
 			s.Signal(15) // smart: waits for our session
 			waitForState(t, cfg, s.DataDir, ShuttingDown)
 			wantState(t, cfg, "", ShuttingDown)
