@@ -28,8 +28,9 @@ func (g *guard) restoredFrom() (target, from string) {
 }
 
 // settleRestore takes away what a restore left for the time of recovery, once that is over. What cannot be taken away
-// does no harm to a running primary, so it is only said.
-func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn) {
+// does no harm to a running primary, so it is only said. The marker of a fork says that nothing older can be gone back
+// to, so it stays until there is a snapshot.
+func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot bool) {
 	m, err := restore.ReadMarker(g.dir.pgdata)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -42,11 +43,40 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn) {
 		g.log.Warn("the settings of the restore stay in postgresql.auto.conf; they matter only to the next recovery, remove them by hand", "error", err)
 		return
 	}
+	if m.Fork && !snapshot {
+		return
+	}
 	if err := restore.Finish(g.dir.pgdata); err != nil {
 		g.log.Warn("the marker of the restore stays", "error", err)
 	}
 	g.note("restored", "snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
 		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
+}
+
+// accompany is what there is to do beside a throw-away clone: to see its restore to the end. Nothing is archived.
+func (g *guard) accompany(soft context.Context) error {
+	g.board.set(stateClone, "archiving is off: nothing of this server is kept")
+	for soft.Err() == nil && !g.accompanied(soft) {
+		select {
+		case <-soft.Done():
+		case <-time.After(retryInterval):
+		}
+	}
+	<-soft.Done()
+	return nil
+}
+
+func (g *guard) accompanied(ctx context.Context) bool {
+	conn, err := postgres.Connect(ctx, g.dir.pg)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if _, err := conn.Position(ctx); err != nil {
+		return false // it still replays
+	}
+	g.settleRestore(ctx, conn, true)
+	return true
 }
 
 // openSource opens the archive that a restore reads from.

@@ -22,6 +22,7 @@ const (
 	stateLagging    protection = "lagging"       // the archive does not accept WAL right now; Postgres keeps it
 	stateRefused    protection = "not_protected" // something has to be done by a person; Reason says what
 	stateSuperseded protection = "superseded"    // another writer has taken over
+	stateClone      protection = "not_archived"  // archiving is off: a throw-away clone
 	stateStopping   protection = "stopping"
 	stateStopped    protection = "stopped"
 )

@@ -56,7 +56,7 @@ func (a *app) newDoor(p policy.Policy, reg prometheus.Registerer) *door {
 		if err != nil {
 			return root{}, err
 		}
-		return r, r.bucket.Probe(ctx)
+		return r, tell(ctx, r.bucket.Probe(ctx))
 	}}
 }
 

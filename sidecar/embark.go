@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 
@@ -15,7 +12,6 @@ import (
 	"outrider.dev/sidecar/internal/postgres"
 	"outrider.dev/sidecar/internal/ship"
 	"outrider.dev/sidecar/internal/tail"
-	"outrider.dev/sidecar/internal/wal"
 )
 
 // slotName is the replication slot that keeps WAL for us.
@@ -28,7 +24,29 @@ func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error
 	if err != nil {
 		return nil, err
 	}
-	return g.claim(ctx, conn, f)
+	v, err := g.claim(ctx, conn, f)
+	switch {
+	case err == nil:
+		return v, nil
+	case !refused(err) && ctx.Err() == nil:
+		// The archive cannot be asked yet. Until it can, this disk may be the only place where the WAL is.
+		g.held = true
+		err = errors.Join(err, g.ensureSlot(ctx, conn))
+	case g.held:
+		g.held = false
+		err = errors.Join(err, conn.DropSlot(ctx, slotName))
+	}
+	return nil, err
+}
+
+// refused tells whether the archive was asked and this server is not to be shipped to it.
+func refused(err error) bool {
+	for _, kind := range []error{errRefused, ship.ErrStale, epoch.ErrForeign, epoch.ErrSuperseded, archive.ErrConflict} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // ask reads what kind of server this is and refuses those that cannot be protected.
@@ -84,11 +102,17 @@ func (g *guard) ensureSlot(ctx context.Context, conn *postgres.Conn) error {
 }
 
 func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyage, error) {
+	if g.board.snapshot().State == stateWaiting {
+		g.board.set(stateWaiting, "Postgres is there, the archive is being asked")
+	}
 	arch, err := g.door.enter(ctx, f.server.SystemIdentifier)
 	if err != nil {
 		return nil, fmt.Errorf("opening the archive: %w", err)
 	}
 	g.arch = arch
+	if g.writer, err = g.identify(); err != nil {
+		return nil, err
+	}
 	// What may refuse comes first: it only reads.
 	if err := g.sameCluster(ctx, f.server); err != nil {
 		return nil, err
@@ -135,7 +159,7 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 		return nil, err
 	}
 	g.note("shipping", "timeline", f.server.Timeline, "from", start.Durable.String(), "continued", continued, "gap_from", start.GapFrom.String())
-	return g.newVoyage(conn, f, e, start, snapshots)
+	return g.newVoyage(conn, f, e, start, g.usable(inv, snapshots, f.files, start.GapFrom))
 }
 
 // sameCluster refuses a root that is another system identifier's.
@@ -194,53 +218,13 @@ func (g *guard) claimTimeline(ctx context.Context, inv *archive.Inventory, f fac
 	return nil
 }
 
-// compareLast holds the last durable bytes against the local ones: equal positions prove nothing, equal bytes do.
-func compareLast(ctx context.Context, store *archive.WAL, files branch, start ship.Start) error {
-	if start.Last == nil {
-		return nil
-	}
-	from, to, want, err := recorded(ctx, store, *start.Last)
-	if err != nil || want == "" {
-		return err
-	}
-	f, err := files.open(start.Last.Segment)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // recycled: what follows it is there, and is compared when it is sealed
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(f, files.size.Offset(from), int64(to-from))); err != nil {
-		return fmt.Errorf("%w: the local WAL from %s to %s cannot be read, the archive has it: %w", ship.ErrStale, from, to, err)
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		return fmt.Errorf("%w: the local WAL from %s to %s has sha256 %.12s…, in the archive it has %.12s…: this disk is a copy from before, or another history",
-			ship.ErrStale, from, to, got, want)
-	}
-	return nil
-}
-
-// recorded is what the archive noted of the object that holds a piece; "" if it noted nothing.
-func recorded(ctx context.Context, store *archive.WAL, p archive.Piece) (from, to wal.LSN, sum string, err error) {
-	if p.Chunk != nil {
-		info, err := store.StatChunk(ctx, *p.Chunk)
-		return p.Chunk.From, p.Chunk.To, info.SHA256, err
-	}
-	info, err := store.StatSegment(ctx, p.Segment)
-	start := p.Segment.Start(store.Size)
-	return start, start + wal.LSN(info.Valid), info.SHA256, err
-}
-
 func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start ship.Start, snapshots []archive.Backup) (*voyage, error) {
-	v := &voyage{guard: g, conn: conn, facts: f, epoch: e, gapFrom: start.GapFrom, done: make(chan struct{})}
+	v := &voyage{guard: g, conn: conn, facts: f, epoch: e, snapshots: snapshots, gapFrom: start.GapFrom, done: make(chan struct{})}
 	v.ship = ship.New(ship.Config{
 		Size: f.server.SegmentSize, Epoch: e.Number, Timeline: f.server.Timeline, Durable: start.Durable, SealFrom: start.SealFrom,
 		Chunks: start.Chunks, Store: g.arch.WAL(f.server.SegmentSize), Open: f.files.open, Owner: v.owner, Log: g.log, Metrics: g.ships,
 	})
 	v.keeper = epoch.NewKeeper(g.arch, e, v.ship.Durable, g.log)
-	v.snapshots = usable(snapshots, f.files, start.GapFrom)
 	if conn == nil {
 		return v, nil
 	}
@@ -249,17 +233,4 @@ func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start s
 		Dir: g.dir.walDir(), Size: f.server.SegmentSize, Interval: g.policy.RPO / 4, Server: flushed{conn}, Log: g.log, Registerer: g.reg,
 	})
 	return v, err
-}
-
-// usable are the snapshots from which the present can be reached: those of this branch of history, and none from before
-// a gap.
-func usable(all []archive.Backup, files branch, gap wal.LSN) []archive.Backup {
-	var out []archive.Backup
-	for _, b := range all {
-		ours := files.history.TimelineAt(files.timeline, b.Stop()) == b.Timeline()
-		if ours && (gap == 0 || b.Timeline() == files.timeline && b.Start() >= gap) {
-			out = append(out, b)
-		}
-	}
-	return out
 }

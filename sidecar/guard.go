@@ -29,7 +29,6 @@ type guard struct {
 	door    *door
 	arch    *archive.Archive // behind the door; set before anything is shipped
 	dir     localFiles
-	writer  archive.Identity
 	board   *board
 	journal *journal.Journal
 	prepare *drain.Preparer
@@ -38,18 +37,24 @@ type guard struct {
 	ships   *ship.Metrics
 	backups *basebackup.Metrics
 
+	identify func() (archive.Identity, error)
+	writer   archive.Identity // set before anything is shipped
+	held     bool             // the slot is there although nobody knows yet whether this server will be shipped
+
 	mu      sync.Mutex
-	voyage  *voyage // what is being shipped right now; stays set after it ended, for the stop
-	noticed *time.Time
-	asked   bool // a notice or a preStop hook has come: Postgres is about to be stopped
+	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop
+	noticed *time.Time // of the notice that stands
+	asked   time.Time  // of the last preStop hook
 }
 
 // errRefused wraps what a person has to mend; the message says how.
 var errRefused = errors.New("not protected")
 
-// How long to wait before Postgres or the archive is asked again.
+// How long to wait before Postgres or the archive is asked again: where only time is needed, where a setting has to be
+// mended, and where the archive has to be read for an answer.
 const (
 	retryInterval   = 500 * time.Millisecond
+	mendInterval    = 3 * time.Second
 	refusedInterval = 10 * time.Second
 )
 
@@ -65,12 +70,14 @@ func (g *guard) protect(soft, hard context.Context) error {
 			continue
 		case errors.Is(err, epoch.ErrSuperseded), errors.Is(err, ship.ErrNotOwner), errors.Is(err, archive.ErrConflict):
 			return g.superseded(soft, hard, err)
-		case errors.Is(err, errRefused), errors.Is(err, ship.ErrStale), errors.Is(err, tail.ErrBehind), errors.Is(err, epoch.ErrForeign),
-			exitOf(err) == exitDenied:
+		case errors.Is(err, ship.ErrStale), errors.Is(err, tail.ErrBehind), errors.Is(err, epoch.ErrForeign):
 			g.board.set(stateRefused, err.Error())
 			wait = refusedInterval
-		default:
-			g.explain(soft, err)
+		case errors.Is(err, errRefused), exitOf(err) == exitDenied:
+			g.board.set(stateRefused, err.Error())
+			wait = mendInterval
+		case soft.Err() == nil:
+			wait = g.explain(soft, err)
 		}
 		select {
 		case <-soft.Done():
@@ -80,22 +87,24 @@ func (g *guard) protect(soft, hard context.Context) error {
 	return g.finish(hard)
 }
 
-// explain turns the reason why nothing is shipped into a state.
-func (g *guard) explain(ctx context.Context, err error) {
-	if ctx.Err() != nil {
-		return
-	}
+// explain turns the reason why nothing is shipped into a state, and says how long to wait.
+func (g *guard) explain(ctx context.Context, err error) time.Duration {
 	state, _ := postgres.Probe(ctx, g.dir.pg, g.dir.pgdata)
 	switch {
 	case errors.Is(err, postgres.ErrInRecovery), state == postgres.InRecoveryNoHotStandby:
 		g.board.set(stateRecovering, "Postgres is in recovery; shipping begins when it is promoted")
 	case state == postgres.Refused, state == postgres.StartingUp, state == postgres.ShuttingDown, state == postgres.NotNow:
 		g.board.set(stateWaiting, "Postgres: "+state.String())
-	case postgres.IsPermission(err), state == postgres.AuthFailed:
+	case postgres.NeedsPerson(err), state == postgres.AuthFailed:
 		g.board.set(stateRefused, err.Error())
+		return mendInterval
+	case errors.Is(err, errStore):
+		g.board.set(stateLagging, "the archive cannot be asked, Postgres keeps its WAL: "+err.Error())
+		return mendInterval
 	default:
 		g.board.set(stateWaiting, err.Error())
 	}
+	return retryInterval
 }
 
 // sail connects to the server and ships its timeline until something changes.
@@ -150,18 +159,17 @@ func (g *guard) note(event string, attrs ...any) {
 }
 
 // superseded stops shipping for good and, by policy, turns the database read-only, so that nobody goes on writing
-// what no archive will ever hold.
+// what no archive will ever hold. The slot goes: it would keep WAL for nobody until the disk is full.
 func (g *guard) superseded(soft, hard context.Context, cause error) error {
 	g.board.set(stateSuperseded, cause.Error())
 	g.log.Error("another writer owns the archive, this one has stopped for good", "error", cause)
 	g.note("superseded", "reason", cause.Error())
-	for g.policy.Superseded == policy.SupersededReadOnly && soft.Err() == nil {
-		err := g.fence(soft)
+	for soft.Err() == nil {
+		err := g.standDown(soft)
 		if err == nil {
-			g.note("fenced_read_only")
 			break
 		}
-		g.log.Warn("the database could not be made read-only yet", "error", err)
+		g.log.Warn("the superseded database could not be made read-only and be freed of its replication slot yet", "error", err)
 		select {
 		case <-soft.Done():
 		case <-time.After(2 * time.Second):
@@ -173,13 +181,19 @@ func (g *guard) superseded(soft, hard context.Context, cause error) error {
 	return errors.Join(cause, g.journal.Flush(ctx))
 }
 
-func (g *guard) fence(ctx context.Context) error {
+func (g *guard) standDown(ctx context.Context) error {
 	conn, err := postgres.Connect(ctx, g.dir.pg)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	return conn.FenceReadOnly(ctx)
+	if g.policy.Superseded == policy.SupersededReadOnly {
+		if err := conn.FenceReadOnly(ctx); err != nil {
+			return err
+		}
+		g.note("fenced_read_only")
+	}
+	return conn.DropSlot(ctx, slotName)
 }
 
 // facts is what is known of the server before anything is shipped.

@@ -29,7 +29,7 @@ type runConfig struct {
 	pgdata   string
 	listen   string
 	metadata string // base URL of the metadata service; "" for none
-	writer   archive.Identity
+	identify func() (archive.Identity, error)
 	log      *slog.Logger
 }
 
@@ -65,19 +65,12 @@ func (a *app) run(ctx context.Context) error {
 		return usagef("outrider run needs the data directory of the server: set PGDATA or --pgdata")
 	}
 	env := func(name string) string { v, _ := a.env(name); return v }
-	if c.writer, err = identify(env, c.pgdata, version()); err != nil {
-		return err
-	}
+	// Asked for each time a server is met: the directory may not be there yet, and may be another one later.
+	c.identify = func() (archive.Identity, error) { return identify(env, c.pgdata, version()) }
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g := newGuard(c, a.newDoor(p, reg), reg)
 	source := func(ctx context.Context) (*archive.Archive, error) { return a.restoreSource(ctx, p) }
-	if p.Archiving == policy.Off {
-		a.log.Info("archiving is off: nothing of this server is kept")
-		err := g.fillSpool(ctx, source)
-		<-ctx.Done()
-		return err
-	}
 	return g.run(ctx, c, reg, source)
 }
 
@@ -105,6 +98,9 @@ func (g *guard) run(soft context.Context, c runConfig, reg *prometheus.Registry,
 	}
 	group.Go(func() error {
 		defer cancel(nil) // everything else serves this
+		if c.policy.Archiving == policy.Off {
+			return g.accompany(soft)
+		}
 		return g.protect(soft, hard)
 	})
 	return group.Wait()
@@ -115,13 +111,13 @@ var errGraceOver = fmt.Errorf("%w: the time for stopping is over", drain.ErrNotA
 
 func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 	g := &guard{
-		policy: c.policy, door: d, writer: c.writer, log: c.log, reg: reg,
+		policy: c.policy, door: d, identify: c.identify, log: c.log, reg: reg,
 		dir:     localFiles{pgdata: filepath.Clean(c.pgdata), pg: postgres.Config{AppName: "outrider"}},
 		journal: journal.New(d, c.log),
 		ships:   ship.NewMetrics(reg),
 		backups: basebackup.NewMetrics(reg),
 	}
-	g.board = newBoard(c.policy.Archive, c.writer.Version, func(from, to protection, reason string) {
+	g.board = newBoard(c.policy.Archive, version(), func(from, to protection, reason string) {
 		c.log.Info("protection has changed", "from", string(from), "to", string(to), "reason", reason)
 		g.journal.Note("state", "from", string(from), "to", string(to), "reason", reason)
 	})

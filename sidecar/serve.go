@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -29,8 +30,7 @@ func (g *guard) routes(hard context.Context, reg prometheus.Gatherer) http.Handl
 	})
 	prestop := func(w http.ResponseWriter, _ *http.Request) {
 		// Not under the request's context: a kubelet that hangs up must not end what was begun.
-		o := g.prepareNow(hard, "prestop")
-		answerJSON(w, o)
+		answerJSON(w, g.onPreStop(hard))
 	}
 	mux.HandleFunc("GET /prestop", prestop)
 	mux.HandleFunc("POST /prestop", prestop)
@@ -51,6 +51,13 @@ func answerJSON(w http.ResponseWriter, v any) {
 	_ = e.Encode(v)
 }
 
+// Unshipped commits older than this are called lagging: more than a slow moment of the store, and sooner than its
+// requests are given up.
+const (
+	lagFactor = 3
+	lagLeast  = 5 * time.Second
+)
+
 // report is the state of things as of now.
 func (g *guard) report(ctx context.Context) statusReport {
 	r := g.board.snapshot()
@@ -64,6 +71,9 @@ func (g *guard) report(ctx context.Context) statusReport {
 	if age, ok := v.tail.Age(durable); ok {
 		s := age.Seconds()
 		r.AgeSeconds = &s
+		if r.State == stateProtected && age > max(lagFactor*g.policy.RPO, lagLeast) {
+			r.State, r.Reason = stateLagging, fmt.Sprintf("commits are not durable in the archive for %s, the target is %s", age.Round(time.Second), g.policy.RPO)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -26,7 +26,7 @@ func (v *voyage) takeSnapshots(ctx, soft context.Context) error {
 		s := v.situation(ctx, time.Now())
 		d := schedule.Decide(s)
 		if v.wasAsked() {
-			d = basebackup.Decision{At: s.Now.Add(time.Minute)}
+			d = basebackup.Decision{At: s.Now.Add(mendInterval)} // unless it turns out to live on
 		}
 		switch d.Action {
 		case basebackup.Wait:
@@ -69,6 +69,9 @@ func (v *voyage) attempt(ctx context.Context, why string) {
 	v.log.Error("the snapshot was not taken, it is tried again", "error", err)
 	v.note("snapshot_failed", "error", err.Error())
 	v.board.update(func(r *statusReport) { r.SnapshotTrouble = err.Error() })
+	if !v.haveSnapshot() {
+		v.board.set(stateNoSnapshot, "there is no snapshot to start from: "+err.Error())
+	}
 }
 
 // situation is what the decision about the next snapshot rests on.
@@ -127,7 +130,7 @@ func (v *voyage) takeOne(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.taken(m)
+	v.taken(ctx, m)
 	v.clean(ctx)
 	return nil
 }
@@ -141,7 +144,7 @@ func (v *voyage) taker(progress func(basebackup.Progress)) *basebackup.Taker {
 }
 
 // taken notes a snapshot that exists from now on.
-func (v *voyage) taken(m archive.Manifest) {
+func (v *voyage) taken(ctx context.Context, m archive.Manifest) {
 	start, stop := uint64(m.Start), uint64(m.Stop)
 	b := archive.Backup{Name: m.Name, StartSegment: m.Name[5:29], Manifest: &m, ModTime: m.StopTime}
 	b.Sentinel.LSN, b.Sentinel.FinishLSN, b.Sentinel.UncompressedSize = &start, &stop, m.RawSize
@@ -156,6 +159,7 @@ func (v *voyage) taken(m archive.Manifest) {
 	v.note("snapshot_taken", "name", m.Name, "start", m.Start.String(), "stop", m.Stop.String(), "stored_bytes", m.StoredSize,
 		"raw_bytes", m.RawSize, "seconds", m.StopTime.Sub(m.StartTime).Seconds(), "bad_pages", len(m.Checksums.Bad))
 	v.board.set(stateProtected, "")
+	v.settleRestore(context.WithoutCancel(ctx), v.conn, true)
 }
 
 // infoOf is what /status tells of a snapshot.

@@ -19,23 +19,36 @@ import (
 const linger = time.Second
 
 // onNotice answers a termination notice: everything committed so far becomes durable at once. Postgres goes on serving
-// until it is stopped.
+// until it is stopped. One that is withdrawn leaves no trace but in the journal.
 func (g *guard) onNotice(ctx context.Context, n notice.Notice) {
-	g.mu.Lock()
-	at := n.SeenAt
-	g.noticed, g.asked = &at, true
-	g.mu.Unlock()
+	if n.At.IsZero() {
+		g.setNoticed(nil)
+		g.board.update(func(r *statusReport) { r.Notice = nil })
+		g.note("notice_withdrawn", "instance", n.Instance)
+		return
+	}
+	g.setNoticed(&n.SeenAt)
 	g.board.update(func(r *statusReport) { r.Notice = &n })
 	g.note("notice", "release_at", n.At, "instance", n.Instance)
 	g.prepareNow(ctx, "notice")
 }
 
-// prepareNow runs Prepare for a hook or a notice. A preStop hook and a notice both mean that Postgres is about to be
-// stopped for good.
-func (g *guard) prepareNow(ctx context.Context, reason string) drain.Outcome {
+func (g *guard) setNoticed(at *time.Time) {
 	g.mu.Lock()
-	g.asked = true
+	defer g.mu.Unlock()
+	g.noticed = at
+}
+
+// onPreStop answers the hook of a kubelet that is about to stop Postgres.
+func (g *guard) onPreStop(ctx context.Context) drain.Outcome {
+	g.mu.Lock()
+	g.asked = time.Now()
 	g.mu.Unlock()
+	return g.prepareNow(ctx, "prestop")
+}
+
+// prepareNow runs Prepare for a hook or a notice.
+func (g *guard) prepareNow(ctx context.Context, reason string) drain.Outcome {
 	o := g.prepare.Prepare(ctx, reason, drain.Budget(g.policy.Grace))
 	g.board.update(func(r *statusReport) { r.Prepared = &o })
 	attrs := []any{"reason", reason, "complete", o.Complete(), "checkpointed", o.Checkpointed, "durable", o.Durable.String(), "seconds", o.TookSeconds}
@@ -46,10 +59,12 @@ func (g *guard) prepareNow(ctx context.Context, reason string) drain.Outcome {
 	return o
 }
 
+// wasAsked tells whether Postgres is about to be stopped for good: a notice stands, or a hook has come and the grace
+// period that began with it is not over.
 func (g *guard) wasAsked() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.asked
+	return g.noticed != nil || !g.asked.IsZero() && time.Since(g.asked) < g.policy.Grace
 }
 
 // finish is the second stop sequence. Nothing is being followed any more.
@@ -57,12 +72,16 @@ func (g *guard) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	was := g.board.snapshot()
 	g.board.set(stateStopping, "the sidecar was told to go")
 	v := g.current()
 	if v == nil {
 		var err error
 		if v, err = g.embarkOffline(ctx); err != nil {
 			return err
+		}
+		if v == nil && (was.State == stateLagging || was.State == stateRefused) {
+			return fmt.Errorf("%w: nothing was shipped: %s", drain.ErrNotAll, was.Reason)
 		}
 		if v == nil {
 			g.board.set(stateStopped, "nothing was being shipped")
@@ -78,6 +97,10 @@ func (g *guard) finish(ctx context.Context) error {
 	}
 	started := time.Now()
 	r, err := f.Finish(ctx, g.receipt(v))
+	// A timeline that was stopped soon after it began: stock tools would not know of it.
+	if herr := v.putHistory(ctx); herr != nil {
+		g.log.Warn("the history of the timeline is not in the archive: only tools that know nothing of outrider miss it", "error", herr)
+	}
 	g.note("finished", "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
 	g.board.set(stateStopped, r.Reason)
 	fctx, cancel := context.WithTimeout(ctx, 5*time.Second)

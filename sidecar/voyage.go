@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -56,8 +57,10 @@ func (v *voyage) owner(ctx context.Context) error {
 func (v *voyage) run(soft, hard context.Context) error {
 	defer v.once.Do(func() { close(v.done) })
 	v.settle()
-	v.settleRestore(soft, v.conn)
+	v.settleRestore(soft, v.conn, v.haveSnapshot())
 	group, ctx := errgroup.WithContext(hard)
+	snapshots, endSnapshots := context.WithCancel(soft)
+	defer endSnapshots()
 	src := &source{soft: soft, tail: v.tail, conn: v.conn, files: v.files, log: v.log}
 	group.Go(func() error {
 		if err := v.ship.Run(ctx, src); err != nil {
@@ -68,8 +71,8 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { return v.keeper.Run(ctx) })
 	group.Go(func() error { return v.keepSlot(ctx) })
 	group.Go(func() error { return v.publishHistory(ctx) })
-	group.Go(func() error { return v.takeSnapshots(ctx, soft) })
-	group.Go(func() error { return v.watchShutdown(ctx) })
+	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
+	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })
 	err := group.Wait()
 	if errors.Is(err, ship.ErrGap) {
 		v.note("gap", "reason", err.Error(), "durable", v.ship.Durable().LSN.String())
@@ -107,6 +110,8 @@ func (v *voyage) settle() {
 		v.board.set(stateProtected, "")
 	case v.gapFrom != 0:
 		v.board.set(stateNoSnapshot, fmt.Sprintf("WAL from %s on was lost before it could be shipped; a new snapshot is being taken", v.gapFrom))
+	case len(v.files.history) > 0:
+		v.board.set(stateNoSnapshot, fmt.Sprintf("nothing in the archive leads to timeline %d; a snapshot is being taken", v.server.Timeline))
 	default:
 		v.board.set(stateNoSnapshot, "the first snapshot is being taken")
 	}
@@ -116,43 +121,6 @@ func (v *voyage) haveSnapshot() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.snapshots) > 0
-}
-
-// Slots are moved often enough that little WAL is kept, and touched often enough that 18 does not call them idle.
-const (
-	slotInterval = 5 * time.Second
-	slotTouch    = time.Minute
-)
-
-// keepSlot lets the server remove what is sealed. A lost slot is no reason to stop: the files decide.
-func (v *voyage) keepSlot(ctx context.Context) error {
-	tick := time.NewTicker(slotInterval)
-	defer tick.Stop()
-	var last wal.LSN
-	var touched, said time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		keep := v.ship.Keep()
-		if keep == last && time.Since(touched) < slotTouch || !v.conn.Alive() {
-			continue
-		}
-		_, err := v.conn.AdvanceSlot(ctx, slotName, keep)
-		switch {
-		case err == nil:
-			last, touched = keep, time.Now()
-		case errors.Is(err, postgres.ErrSlotLost) && ctx.Err() == nil:
-			if err := v.ensureSlot(ctx, v.conn); err != nil {
-				v.log.Warn("the replication slot could not be made anew", "error", err)
-			}
-		case ctx.Err() == nil && v.conn.Alive() && time.Since(said) > time.Minute:
-			said = time.Now()
-			v.log.Warn("the replication slot could not be moved, Postgres keeps more WAL than needed", "error", err)
-		}
-	}
 }
 
 // publishHistory stores the timeline's .history once its first segment is in the archive up to the fork: from then on
@@ -165,13 +133,9 @@ func (v *voyage) publishHistory(ctx context.Context) error {
 	if err := v.ship.WaitDurable(ctx, wal.Position{Timeline: v.server.Timeline, LSN: h.Begin()}); err != nil {
 		return nil //nolint:nilerr // the voyage ended before; the next one tries again
 	}
-	raw, err := os.ReadFile(filepath.Join(v.files.walDir(), wal.HistoryName(v.server.Timeline)))
-	if err != nil {
-		return fmt.Errorf("reading the history of timeline %d: %w", v.server.Timeline, err)
-	}
 	for {
-		err := v.arch.PutHistory(ctx, v.server.Timeline, raw)
-		if err == nil || errors.Is(err, archive.ErrConflict) {
+		err := v.putHistory(ctx)
+		if err == nil || errors.Is(err, archive.ErrConflict) || errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		select {
@@ -182,9 +146,21 @@ func (v *voyage) publishHistory(ctx context.Context) error {
 	}
 }
 
-// watchShutdown closes our own session when the server begins to stop: a smart shutdown waits for all sessions, ours
-// included. After a notice or a preStop hook the sessions of clients are ended too, since the pod will not wait.
-func (v *voyage) watchShutdown(ctx context.Context) error {
+func (v *voyage) putHistory(ctx context.Context) error {
+	if len(v.files.history) == 0 {
+		return nil
+	}
+	raw, err := os.ReadFile(filepath.Join(v.files.walDir(), wal.HistoryName(v.server.Timeline)))
+	if err != nil {
+		return fmt.Errorf("reading the history of timeline %d: %w", v.server.Timeline, err)
+	}
+	return v.arch.PutHistory(ctx, v.server.Timeline, raw)
+}
+
+// watchShutdown ends our own sessions when the server begins to stop: a smart shutdown waits for all sessions, ours
+// included. After a notice or a preStop hook the sessions of clients are ended too, since the pod will not wait. Until
+// then, ours stays as long as clients do: no other would be let in to end them.
+func (v *voyage) watchShutdown(ctx context.Context, endSnapshots func()) error {
 	tick := time.NewTicker(retryInterval)
 	defer tick.Stop()
 	for {
@@ -197,9 +173,12 @@ func (v *voyage) watchShutdown(ctx context.Context) error {
 		if err != nil || status != postgres.StatusStopping {
 			continue
 		}
+		endSnapshots()
 		if v.wasAsked() {
 			n, err := v.conn.TerminateClients(ctx)
 			v.log.Info("client sessions were ended so that Postgres can stop", "sessions", n, "error", err)
+		} else if n, err := v.conn.OtherClients(ctx); err == nil && n > 0 {
+			continue
 		}
 		v.conn.Close()
 		return nil

@@ -19,7 +19,7 @@ type Conn struct {
 
 	mu      sync.Mutex
 	closed  bool
-	lost    bool // as the last query left it: pgx must not be asked while somebody else uses the session
+	lost    bool               // as the last query left it: pgx must not be asked while somebody else uses the session
 	running context.CancelFunc // of the query under way, or nil
 }
 

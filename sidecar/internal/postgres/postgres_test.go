@@ -245,6 +245,35 @@ func TestCancelledQuestionKeepsTheSession(t *testing.T) {
 	}
 }
 
+// The status page asks whether the session lives while the loop uses it; the race detector watches.
+func TestAliveWhileTheSessionIsUsed(t *testing.T) {
+	s := pgtest.Start(t, pgtest.Options{})
+	c := connect(t, configFor(s, "postgres"))
+	done := make(chan error)
+	go func() {
+		var err error
+		for range 100 {
+			if _, perr := c.Position(t.Context()); perr != nil {
+				err = perr
+			}
+		}
+		done <- err
+	}()
+	for {
+		if !c.Alive() {
+			t.Error("the session is gone")
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}
+
 func TestCloseInterruptsAndLossIsSeen(t *testing.T) {
 	s := pgtest.Start(t, pgtest.Options{})
 	c := connect(t, configFor(s, "postgres"))

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/restore"
+	"outrider.dev/sidecar/internal/ship"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// compareLast holds the last durable bytes against the local ones: equal positions prove nothing, equal bytes do.
+func compareLast(ctx context.Context, store *archive.WAL, files branch, start ship.Start) error {
+	if start.Last == nil {
+		return nil
+	}
+	from, to, want, err := recorded(ctx, store, *start.Last)
+	if err != nil || want == "" {
+		return err
+	}
+	f, err := files.open(start.Last.Segment)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // recycled: what follows it is there, and is compared when it is sealed
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, files.size.Offset(from), int64(to-from))); err != nil {
+		return fmt.Errorf("%w: the local WAL from %s to %s cannot be read, the archive has it: %w", ship.ErrStale, from, to, err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("%w: the local WAL from %s to %s has sha256 %.12s…, in the archive it has %.12s…: this disk is a copy from before, or another history",
+			ship.ErrStale, from, to, got, want)
+	}
+	return nil
+}
+
+// recorded is what the archive noted of the object that holds a piece; "" if it noted nothing.
+func recorded(ctx context.Context, store *archive.WAL, p archive.Piece) (from, to wal.LSN, sum string, err error) {
+	if p.Chunk != nil {
+		info, err := store.StatChunk(ctx, *p.Chunk)
+		return p.Chunk.From, p.Chunk.To, info.SHA256, err
+	}
+	info, err := store.StatSegment(ctx, p.Segment)
+	start := p.Segment.Start(store.Size)
+	return start, start + wal.LSN(info.Valid), info.SHA256, err
+}
+
+// usable are the snapshots from which the present can be reached: those of this branch of history whose WAL is in the
+// archive up to where this timeline began, and none from before a gap. The WAL of this timeline is being shipped.
+func (g *guard) usable(inv *archive.Inventory, all []archive.Backup, files branch, gap wal.LSN) []archive.Backup {
+	m, err := restore.ReadMarker(g.dir.pgdata)
+	forked := err == nil && m.Fork // what the archive holds of the parent is another history than this disk's
+	var out []archive.Backup
+	for _, b := range all {
+		switch {
+		case files.history.TimelineAt(files.timeline, b.Stop()) != b.Timeline():
+		case b.Timeline() == files.timeline && b.Start() >= gap,
+			b.Timeline() != files.timeline && gap == 0 && !forked && reaches(inv, b, files):
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// reaches tells whether the archive holds the WAL from a snapshot on an ancestor up to the segment in which this
+// timeline begins; that one is the first of this timeline too.
+func reaches(inv *archive.Inventory, b archive.Backup, files branch) bool {
+	var ancestry archive.Branch
+	from := wal.LSN(0)
+	for _, s := range files.history {
+		if s.Parent >= b.Timeline() {
+			ancestry.Legs = append(ancestry.Legs, archive.Leg{Timeline: s.Parent, From: from, To: s.LSN})
+		}
+		ancestry.Timeline, from = s.Parent, s.LSN
+	}
+	end, _ := inv.Reach(ancestry, inv.Size.Floor(b.Start()))
+	return end.LSN >= inv.Size.Floor(from)
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"outrider.dev/sidecar/internal/postgres"
+	"outrider.dev/sidecar/internal/wal"
+	"outrider.dev/sidecar/policy"
+)
+
+// Slots are moved often enough that little WAL is kept, and touched often enough that 18 does not call them idle.
+const (
+	slotInterval = 5 * time.Second
+	slotTouch    = time.Minute
+)
+
+// slotKeeper moves the replication slot of one voyage.
+type slotKeeper struct {
+	*voyage
+	last          wal.LSN // where the slot was moved to
+	touched, said time.Time
+	dropped       bool // given up because Postgres kept too much WAL
+}
+
+// keepSlot lets the server remove what is sealed. A lost slot is no reason to stop: the files decide.
+func (v *voyage) keepSlot(ctx context.Context) error {
+	tick := time.NewTicker(slotInterval)
+	defer tick.Stop()
+	k := slotKeeper{voyage: v}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !v.conn.Alive() {
+			continue
+		}
+		if err := k.step(ctx); err != nil && ctx.Err() == nil && v.conn.Alive() && time.Since(k.said) > time.Minute {
+			k.said = time.Now()
+			v.log.Warn("the replication slot could not be moved, Postgres keeps more or less WAL than needed", "error", err)
+		}
+	}
+}
+
+func (k *slotKeeper) step(ctx context.Context) error {
+	keep := k.ship.Keep()
+	if trouble := k.trouble(); trouble {
+		over, err := k.overBacklog(ctx, keep)
+		if err != nil || over {
+			return err
+		}
+	} else if k.dropped {
+		// What went meanwhile is found missing when it is read, and is then a gap.
+		k.dropped = false
+		k.note("slot_made_again")
+		k.settle()
+		return k.ensureSlot(ctx, k.conn)
+	}
+	if k.dropped || keep == k.last && time.Since(k.touched) < slotTouch {
+		return nil
+	}
+	_, err := k.conn.AdvanceSlot(ctx, slotName, keep)
+	switch {
+	case err == nil:
+		k.last, k.touched = keep, time.Now()
+	case errors.Is(err, postgres.ErrSlotLost), errors.Is(err, fs.ErrNotExist):
+		return k.ensureSlot(ctx, k.conn)
+	}
+	return err
+}
+
+func (k *slotKeeper) trouble() bool {
+	_, err := k.ship.Trouble()
+	return err != nil
+}
+
+// overBacklog looks how much WAL Postgres keeps while the archive does not take it. What happens at the bound is the
+// policy's decision: a full volume stops the database, a dropped slot makes a gap in the archive.
+func (k *slotKeeper) overBacklog(ctx context.Context, keep wal.LSN) (over bool, err error) {
+	limit := k.policy.MaxWALBacklog
+	if limit.Bytes <= 0 || k.dropped {
+		return k.dropped, nil
+	}
+	p, err := k.conn.Position(ctx)
+	if err != nil {
+		return false, err
+	}
+	kept := distance(keep, p.Flush)
+	if kept <= limit.Bytes {
+		return false, nil
+	}
+	if limit.Then != policy.BacklogDrop {
+		return true, fmt.Errorf("postgres keeps %d bytes of WAL that the archive has not taken, more than max-wal-backlog %s: see to the archive or to room on the volume",
+			kept, limit)
+	}
+	if err := k.conn.DropSlot(ctx, slotName); err != nil {
+		return false, err
+	}
+	k.dropped = true
+	reason := fmt.Sprintf("the archive has not taken WAL from %s on, and Postgres kept %d bytes of it, more than max-wal-backlog %s: the replication slot was dropped, so that the volume does not fill up. A new snapshot is taken if WAL is missing when the archive is back",
+		keep, kept, limit)
+	k.note("slot_dropped", "reason", reason)
+	k.log.Error("the replication slot was given up", "kept_bytes", kept, "limit", limit.String())
+	k.board.set(stateRefused, reason)
+	return true, nil
+}
