@@ -20,7 +20,7 @@ const DefaultBaseURL = "http://100.100.100.200"
 
 // Notice says that the instance will be released.
 type Notice struct {
-	At       time.Time `json:"release_at"` // when it will be released
+	At       time.Time `json:"release_at"` // when it will be released; zero: it will not, the notice was withdrawn
 	SeenAt   time.Time `json:"seen_at"`    // when this process learned of it
 	Instance string    `json:"instance"`   // such as i-bp67acfmxazb4ph
 }
@@ -61,7 +61,8 @@ func New(cfg Config) *Watcher {
 }
 
 // Run asks until ctx ends, which is no error, and calls report for each notice: once for a release time, again when
-// the time has changed or a notice that was withdrawn comes back. While report runs, nothing is asked.
+// the time has changed, when the notice is withdrawn, or when it comes back after that. While report runs, nothing is
+// asked.
 //
 // What is at the address may be no metadata service at all. Its saying "not found" therefore means "no notice" only
 // after it has named an instance; everything else means "unknown": the metric outrider_metadata_up is 0 then, a log
@@ -156,7 +157,5 @@ func (w *Watcher) heard(found time.Time, report func(Notice)) {
 	}
 	w.last = found
 	w.metrics.noticed(found)
-	if !found.IsZero() {
-		report(Notice{At: found, SeenAt: time.Now().UTC(), Instance: w.instance})
-	}
+	report(Notice{At: found, SeenAt: time.Now().UTC(), Instance: w.instance})
 }

@@ -191,12 +191,13 @@ func TestNoticeIsReportedOnceAndWhenItChanges(t *testing.T) {
 			w.want(release, later)
 
 			c.Metadata.SetSpotTermination(time.Time{})
+			w.want(release, later, time.Time{})
 			w.wait("withdrawal", func() bool { return w.said("the termination notice was withdrawn") })
 			if at, known := w.gauge("outrider_spot_release_timestamp_seconds"); known {
 				t.Errorf("after the withdrawal the metric says %v", at)
 			}
 			c.Metadata.SetSpotTermination(later)
-			w.want(release, later, later)
+			w.want(release, later, time.Time{}, later)
 		})
 	}
 }
