@@ -61,6 +61,14 @@ func (p *Server) CopyFrom(ctx context.Context, data string) error {
 	return err
 }
 
+// Basebackup copies the running server into the data directory of another one.
+func (p *Server) Basebackup(ctx context.Context, to *Server) error {
+	c := p.stage.Command(filepath.Join(p.stage.pgBin, "pg_basebackup"), "-D", to.Data, "-c", "fast", "-X", "stream")
+	c.Env = append(c.Env, p.Env()...)
+	_, err := run(ctx, c)
+	return err
+}
+
 // Start starts the server, without waiting for it.
 func (p *Server) Start() error {
 	c := p.stage.Command(filepath.Join(p.stage.pgBin, "postgres"), "-D", p.Data, "-k", p.socket)

@@ -137,3 +137,10 @@ func (w *World) Faults(faults ...string) {
 	w.T.Helper()
 	Must(w.T, w.Cloud.Faults(w.Deadline(Long), faults...))
 }
+
+// Control turns a switch of the cloud.
+func (w *World) Control(method, path, body string) {
+	w.T.Helper()
+	_, err := w.Cloud.Control(w.Deadline(Long), method, path, body)
+	Must(w.T, err)
+}
