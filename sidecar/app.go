@@ -6,13 +6,17 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"outrider.dev/sidecar/internal/oss"
 )
 
-// app is what all commands share: where output goes, what was configured, and what has to be closed in the end.
+// app is what all commands share: where output goes, what was configured, and the archives that were opened.
 type app struct {
 	args           []string
 	env            func(string) (string, bool)
@@ -22,12 +26,14 @@ type app struct {
 	// given holds the flags of the command that runs which stand for a variable, by the variable's name.
 	given   map[string]*pflag.Flag
 	output  string // of the flag -o
-	closers []func() error
+	reg     prometheus.Registerer // of a command that publishes metrics; set before an archive is opened
+	opened  sync.Mutex
+	buckets map[string]*oss.Bucket // by location
 }
 
 func newApp(args []string, env func(string) (string, bool), stdout, stderr io.Writer) *app {
 	return &app{
-		args: args, env: env, stdout: stdout, stderr: stderr, given: map[string]*pflag.Flag{},
+		args: args, env: env, stdout: stdout, stderr: stderr, given: map[string]*pflag.Flag{}, buckets: map[string]*oss.Bucket{},
 		log: slog.New(slog.DiscardHandler), output: outputText,
 	}
 }
@@ -45,13 +51,15 @@ func execute(ctx context.Context, a *app) exitCode {
 	return exitOf(err)
 }
 
-// close releases what commands have opened, the last first.
+// close releases what commands have opened.
 func (a *app) close() error {
+	a.opened.Lock()
+	defer a.opened.Unlock()
 	var errs []error
-	for i := len(a.closers) - 1; i >= 0; i-- {
-		errs = append(errs, a.closers[i]())
+	for _, b := range a.buckets {
+		errs = append(errs, b.Close())
 	}
-	a.closers = nil
+	clear(a.buckets)
 	return errors.Join(errs...)
 }
 

@@ -52,7 +52,7 @@ func (a *app) autoRestore(ctx context.Context, f restoreFlags) error {
 
 // autoEmpty restores an empty disk, or lets initdb run if the archive is proven to be empty.
 func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f restoreFlags) error {
-	ours, err := a.openGeneration(ctx, p, 0, nil)
+	ours, err := a.openGeneration(ctx, p, 0)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f rest
 	from := ours
 	switch {
 	case empty && p.RestoreFrom != "":
-		b, arch, err := a.openRoot(ctx, p, p.RestoreFrom, nil)
+		b, arch, err := a.openRoot(ctx, p, p.RestoreFrom)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	if err != nil {
 		return fmt.Errorf("reading pg_control of %s: %w: the disk is damaged; to restore it from the archive, empty it", dir, err)
 	}
-	r, err := a.openGeneration(ctx, p, c.SystemIdentifier, nil)
+	r, err := a.openGeneration(ctx, p, c.SystemIdentifier)
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/policy"
 )
@@ -50,9 +48,9 @@ func (d *door) Record(ctx context.Context, e archive.Entry) error {
 }
 
 // newDoor leads to the root of the database, after a probe that objects there can be created only once.
-func (a *app) newDoor(p policy.Policy, reg prometheus.Registerer) *door {
+func (a *app) newDoor(p policy.Policy) *door {
 	return &door{open: func(ctx context.Context, sysid uint64) (root, error) {
-		r, err := a.openGeneration(ctx, p, sysid, reg)
+		r, err := a.openGeneration(ctx, p, sysid)
 		if err != nil {
 			return root{}, err
 		}
@@ -63,7 +61,7 @@ func (a *app) newDoor(p policy.Policy, reg prometheus.Registerer) *door {
 // restoreSource is where a restore on this disk reads from: the own root, or, as long as that is empty, the one that
 // the policy names.
 func (a *app) restoreSource(ctx context.Context, p policy.Policy) (*archive.Archive, error) {
-	ours, err := a.openGeneration(ctx, p, 0, nil)
+	ours, err := a.openGeneration(ctx, p, 0)
 	if err != nil || p.RestoreFrom == "" {
 		return ours.Archive, err
 	}
@@ -71,6 +69,6 @@ func (a *app) restoreSource(ctx context.Context, p policy.Policy) (*archive.Arch
 	if err != nil || !empty {
 		return ours.Archive, err
 	}
-	_, from, err := a.openRoot(ctx, p, p.RestoreFrom, nil)
+	_, from, err := a.openRoot(ctx, p, p.RestoreFrom)
 	return from, err
 }

@@ -74,7 +74,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if dir == "" && !f.dryRun {
 		return usagef("outrider restore needs the directory to rebuild: set PGDATA or --pgdata")
 	}
-	_, arch, err := a.openRoot(ctx, p, location, nil)
+	_, arch, err := a.openRoot(ctx, p, location)
 	if err != nil {
 		return err
 	}

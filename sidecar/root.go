@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"strconv"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/oss"
 	"outrider.dev/sidecar/policy"
@@ -26,14 +24,14 @@ const maxGenerations = 50
 
 // openGeneration opens the root of the database with this system identifier: the one that the policy names, or, after
 // pg_upgrade with adopt, the next one (…@2, …@3). sysid 0 is a disk without a database: the newest root that is in use.
-func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64, reg prometheus.Registerer) (root, error) {
+func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64) (root, error) {
 	var last root
 	for n := 1; n <= maxGenerations; n++ {
 		location := p.Archive
 		if n > 1 {
 			location += "@" + strconv.Itoa(n)
 		}
-		b, arch, err := a.openRoot(ctx, p, location, nil)
+		b, arch, err := a.openRoot(ctx, p, location)
 		if err != nil {
 			return root{}, err
 		}
@@ -42,13 +40,13 @@ func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64,
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			if n == 1 || sysid != 0 && p.Adopt {
-				return a.withMetrics(ctx, p, r, reg)
+				return r, nil
 			}
-			return a.withMetrics(ctx, p, last, reg)
+			return last, nil
 		case err != nil:
 			return root{}, err
 		case sysid != 0 && c.SystemIdentifier == sysid:
-			return a.withMetrics(ctx, p, r, reg)
+			return r, nil
 		case sysid != 0 && !p.Adopt && n == 1:
 			// A server that was adopted earlier has a root of its own further on; one that was not is refused later,
 			// with the remedy, by whoever wants to write.
@@ -60,13 +58,4 @@ func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64,
 		}
 	}
 	return root{}, fmt.Errorf("looking for the root of this database: there are more than %d generations below %s", maxGenerations, p.Archive)
-}
-
-// withMetrics opens the chosen root once more with its metrics: only one bucket of a process can have them.
-func (a *app) withMetrics(ctx context.Context, p policy.Policy, r root, reg prometheus.Registerer) (root, error) {
-	if reg == nil {
-		return r, nil
-	}
-	b, arch, err := a.openRoot(ctx, p, r.location, reg)
-	return root{Archive: arch, bucket: b, location: r.location}, err
 }

@@ -69,7 +69,8 @@ func (a *app) run(ctx context.Context) error {
 	c.identify = func() (archive.Identity, error) { return identify(env, c.pgdata, version()) }
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g := newGuard(c, a.newDoor(p, reg), reg)
+	a.reg = reg
+	g := newGuard(c, a.newDoor(p), reg)
 	source := func(ctx context.Context) (*archive.Archive, error) { return a.restoreSource(ctx, p) }
 	return g.run(ctx, c, reg, source)
 }

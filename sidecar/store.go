@@ -9,8 +9,6 @@ import (
 	"iter"
 	"os"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/oss"
 	"outrider.dev/sidecar/internal/wal"
@@ -19,24 +17,30 @@ import (
 
 // openArchive opens the archive that flags and environment name. It sends nothing.
 func (a *app) openArchive(ctx context.Context) (*archive.Archive, error) {
-	_, arch, err := a.openBucket(ctx, nil)
+	_, arch, err := a.openBucket(ctx)
 	return arch, err
 }
 
-// openBucket also returns the bucket, for what only it can tell. Metrics go to reg, which may be nil.
-func (a *app) openBucket(ctx context.Context, reg prometheus.Registerer) (*oss.Bucket, *archive.Archive, error) {
+// openBucket also returns the bucket, for what only it can tell.
+func (a *app) openBucket(ctx context.Context) (*oss.Bucket, *archive.Archive, error) {
 	p, _, err := a.policyOf(append(placeKeys(), "storage-class", "encryption")...)
 	if err != nil {
 		return nil, nil, err
 	}
-	return a.openRoot(ctx, p, p.Archive, reg)
+	return a.openRoot(ctx, p, p.Archive)
 }
 
-// openRoot opens the root of one database, be it our own or that of another one.
-func (a *app) openRoot(ctx context.Context, p policy.Policy, root string, reg prometheus.Registerer) (*oss.Bucket, *archive.Archive, error) {
+// openRoot opens the root of one database, be it our own or that of another one: once, however often it is asked for
+// while the store is away. It sends nothing.
+func (a *app) openRoot(ctx context.Context, p policy.Policy, root string) (*oss.Bucket, *archive.Archive, error) {
 	root, err := policy.ParseRoot(root)
 	if err != nil {
 		return nil, nil, usagef("the archive %w", err)
+	}
+	a.opened.Lock()
+	defer a.opened.Unlock()
+	if b := a.buckets[root]; b != nil {
+		return b, archive.New(tellingBucket{b}), nil
 	}
 	credentials, err := a.credentials(p)
 	if err != nil {
@@ -45,12 +49,12 @@ func (a *app) openRoot(ctx context.Context, p policy.Policy, root string, reg pr
 	b, err := oss.Open(ctx, oss.Config{
 		Location: root, Endpoint: p.OSSEndpoint, Region: p.OSSRegion, Credentials: credentials,
 		StorageClass: p.StorageClass, Encryption: p.Encryption, UserAgent: "outrider/" + version(),
-		Log: a.log, Registerer: reg,
+		Log: a.log, Registerer: a.reg,
 	})
 	if err != nil {
 		return nil, nil, usagef("opening %s: %w", root, err)
 	}
-	a.closers = append(a.closers, b.Close)
+	a.buckets[root] = b
 	return b, archive.New(tellingBucket{b}), nil
 }
 
