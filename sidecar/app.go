@@ -25,7 +25,7 @@ type app struct {
 
 	// given holds the flags of the command that runs which stand for a variable, by the variable's name.
 	given   map[string]*pflag.Flag
-	output  string // of the flag -o
+	output  string                // of the flag -o
 	reg     prometheus.Registerer // of a command that publishes metrics; set before an archive is opened
 	opened  sync.Mutex
 	buckets map[string]*oss.Bucket // by location
