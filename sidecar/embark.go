@@ -123,7 +123,8 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 		return nil, err
 	}
 	request := epoch.Request{Writer: g.writer, Timeline: f.server.Timeline, TakeOver: g.policy.TakeOver}
-	if err := epoch.Judge(inv.Epochs, request); err != nil {
+	number, err := epoch.Judge(inv.Epochs, request)
+	if err != nil {
 		return nil, err
 	}
 	snapshots, err := g.arch.Backups(ctx)
@@ -149,15 +150,16 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	if err := g.claimCluster(ctx, f.server); err != nil {
 		return nil, err
 	}
+	// The timeline before the epoch: of two that race for it one must be left, and a higher epoch fences the lower.
+	if err := g.claimTimeline(ctx, inv, f, number, start); err != nil {
+		return nil, err
+	}
 	request.Since = start.Durable
 	e, continued, err := epoch.Claim(ctx, g.arch, request)
 	if err != nil {
 		return nil, err
 	}
 	g.journal.SetEpoch(e.Number)
-	if err := g.claimTimeline(ctx, inv, f, e, start); err != nil {
-		return nil, err
-	}
 	g.note("shipping", "timeline", f.server.Timeline, "from", start.Durable.String(), "continued", continued, "gap_from", start.GapFrom.String())
 	return g.newVoyage(conn, f, e, start, g.usable(inv, snapshots, f.files, start.GapFrom))
 }
@@ -198,15 +200,15 @@ func (g *guard) claimCluster(ctx context.Context, s postgres.Server) error {
 func hideConflict(err error) error { return errors.New(err.Error()) }
 
 // claimTimeline takes the timeline if nobody has: the first of a root, or one that was promoted to.
-func (g *guard) claimTimeline(ctx context.Context, inv *archive.Inventory, f facts, e archive.Epoch, start ship.Start) error {
+func (g *guard) claimTimeline(ctx context.Context, inv *archive.Inventory, f facts, number uint64, start ship.Start) error {
 	t := f.server.Timeline
 	if c, ok := inv.Claims[t]; ok {
-		if c.Epoch > e.Number {
+		if c.Epoch > number {
 			return fmt.Errorf("timeline %d belongs to epoch %d: %w", t, c.Epoch, epoch.ErrSuperseded)
 		}
 		return nil
 	}
-	c := archive.TimelineClaim{Timeline: t, Epoch: e.Number, Switch: start.Durable, ClaimedAt: time.Now()}
+	c := archive.TimelineClaim{Timeline: t, Epoch: number, Switch: start.Durable, ClaimedAt: time.Now(), Instance: g.writer.Instance}
 	if n := len(f.files.history); n > 0 {
 		c.Parent, c.Switch = f.files.history[n-1].Parent, f.files.history[n-1].LSN
 	}

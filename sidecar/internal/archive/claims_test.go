@@ -102,6 +102,7 @@ func TestClaimTimeline(t *testing.T) {
 		"another epoch":  func(c *archive.TimelineClaim) { c.Epoch++ },
 		"another parent": func(c *archive.TimelineClaim) { c.Parent = 3 },
 		"another switch": func(c *archive.TimelineClaim) { c.Switch++ },
+		"another writer that expects the same epoch": func(c *archive.TimelineClaim) { c.Instance = "other" },
 	} {
 		other := mine
 		change(&other)

@@ -52,6 +52,9 @@ type TimelineClaim struct {
 	Parent    wal.Timeline `json:"parent,omitempty"` // 0 for the first timeline of a root
 	Switch    wal.LSN      `json:"switch"`           // where the parent was left; for a first timeline, where shipping began
 	ClaimedAt time.Time    `json:"claimed_at"`
+	// Instance is the writer that claimed it. The timeline is claimed before the epoch, so that only one of two racing
+	// writers takes an epoch: both may expect the same number.
+	Instance string `json:"instance,omitempty"`
 	// Target is the restore target that led here when it was not the latest position. A later restore with the same
 	// target finds it fulfilled and continues this timeline instead of undoing what was written since.
 	Target string `json:"restore_target,omitempty"`

@@ -79,7 +79,7 @@ func (a *Archive) ClaimTimeline(ctx context.Context, c TimelineClaim) error {
 	if _, err := a.readJSON(ctx, key, &there); err != nil {
 		return err
 	}
-	if there.Epoch != c.Epoch || there.Parent != c.Parent || there.Switch != c.Switch {
+	if there.Epoch != c.Epoch || there.Parent != c.Parent || there.Switch != c.Switch || there.Instance != c.Instance {
 		return fmt.Errorf("claiming timeline %d at %s for epoch %d: epoch %d has claimed it at %s: %w",
 			c.Timeline, c.Switch, c.Epoch, there.Epoch, there.Switch, ErrConflict)
 	}

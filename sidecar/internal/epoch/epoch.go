@@ -73,11 +73,14 @@ func Claim(ctx context.Context, store Store, r Request) (e archive.Epoch, contin
 	return e, false, fmt.Errorf("claiming an epoch: lost %d races in a row: several writers of the same database are starting, stop all but one", maxRaces)
 }
 
-// Judge tells, without changing anything, why the writer may not have the next epoch after all of these: ErrSuperseded,
-// ErrForeign, or nil.
-func Judge(all []archive.Epoch, r Request) error {
-	_, _, err := judge(all, r)
-	return err
+// Judge tells, without changing anything, which epoch the writer has or would get next after all of these, or why it
+// may not have one: ErrSuperseded, ErrForeign.
+func Judge(all []archive.Epoch, r Request) (uint64, error) {
+	own, newest, err := judge(all, r)
+	if own || err != nil {
+		return newest.Number, err
+	}
+	return newest.Number + 1, nil
 }
 
 func judge(all []archive.Epoch, r Request) (own bool, newest archive.Epoch, err error) {

@@ -39,7 +39,21 @@ func TestClaimRules(t *testing.T) {
 	if err != nil || !continued || again.Number != 1 || again.Since != 100 {
 		t.Errorf("a restarted sidecar got %+v, continued %t, %v: it has to continue epoch 1 as it is", again, continued, err)
 	}
+	judged := func(instance string, want uint64, wantErr error) {
+		t.Helper()
+		all, err := a.Epochs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Judge(all, Request{Writer: writer(instance, "k1")})
+		if !errors.Is(err, wantErr) || wantErr == nil && got != want {
+			t.Errorf("judged beforehand, %s gets epoch %d, %v; want %d, %v", instance, got, err, want, wantErr)
+		}
+	}
+	judged("a", 1, nil)
+	judged("b", 2, nil)
 	second := claim(t, a, Request{Writer: writer("b", "k1")})
+	judged("a", 0, ErrSuperseded)
 	if second.Number != 2 {
 		t.Errorf("the next pod got epoch %d", second.Number)
 	}
