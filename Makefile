@@ -41,7 +41,7 @@ build: ## Build the programs into bin/
 
 .PHONY: demo
 demo: build ## Protect a real PostgreSQL, lose it twice, restore it, and report what was measured
-	@hack/setup demo
+	@.ci/setup demo
 	$(call program,demo)
 
 .PHONY: test
@@ -59,7 +59,7 @@ clean: ## Remove what was built (not .cache, which holds tools and PostgreSQL se
 
 .PHONY: setup
 setup: ## Install what is missing to build, test and run the demo
-	@hack/setup test
+	@.ci/setup test
 
 .PHONY: lint
 lint: $(lint) ## Check style, import rules and frequent mistakes (.golangci.yml)
@@ -67,18 +67,18 @@ lint: $(lint) ## Check style, import rules and frequent mistakes (.golangci.yml)
 
 .PHONY: race
 race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pkg RUN=regexp choose
-	go run ./hack/testgate -race -shuffle=on -timeout=9m $(if $(RUN),-run '$(RUN)') $(PKG)
+	go run ./e2e/testgate -race -shuffle=on -timeout=9m $(if $(RUN),-run '$(RUN)') $(PKG)
 
 ##@ Longer runs
 
 .PHONY: soak
 soak: ## Load, kill, restore elsewhere, compare: CYCLES=50; SEED=n repeats a run
-	@hack/setup test
+	@.ci/setup test
 	OUTRIDER_CYCLES=$(CYCLES) OUTRIDER_SEED=$(SEED) go test -count=1 -timeout=0 -v ./e2e/cycles
 
 .PHONY: idle
 idle: ## Count the OSS requests of an idle database for five real minutes
-	@hack/setup demo
+	@.ci/setup demo
 	$(call program,idle)
 
 .PHONY: bench
@@ -104,20 +104,20 @@ vulncheck: $(vuln) ## Look for known vulnerabilities (needs the vulnerability da
 .PHONY: tidy
 tidy: ## Bring go.mod and go.sum in order, also those of the tools
 	go mod tidy
-	cd hack/tools && go mod tidy
+	cd .ci/tools && go mod tidy
 
 .PHONY: images
 images: ## Container images: not yet
 	@echo "make images: there are no images yet; they come with the webhook (see images/README.md)" >&2; exit 1
 
 # The tools have a module of their own, so that none of their dependencies gets into ours.
-$(lint): hack/tools/go.mod hack/tools/go.sum
+$(lint): .ci/tools/go.mod .ci/tools/go.sum
 	@echo "building golangci-lint (minutes, once)"
 	@mkdir -p $(tools)
-	cd hack/tools && GOBIN=$(tools) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	cd .ci/tools && GOBIN=$(tools) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
-$(vuln): hack/tools/go.mod hack/tools/go.sum
+$(vuln): .ci/tools/go.mod .ci/tools/go.sum
 	@mkdir -p $(tools)
-	cd hack/tools && GOBIN=$(tools) go install golang.org/x/vuln/cmd/govulncheck
+	cd .ci/tools && GOBIN=$(tools) go install golang.org/x/vuln/cmd/govulncheck
 	@touch $@

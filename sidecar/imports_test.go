@@ -38,7 +38,6 @@ var mayImport = map[string][]string{
 	"sidecar/internal/notice":              {},
 	"webhook/...":                          {"webhook/...", "sidecar/policy"},
 	"e2e/...":                              {"e2e/...", "sidecar/policy"},
-	"hack/...":                             {},
 }
 
 // planned are entries of mayImport whose package need not be there yet.

@@ -23,14 +23,14 @@ const (
 // Environment variables that choose the servers.
 const (
 	// EnvDir names a directory that holds <major>/bin for majors that the distribution does not have; the default
-	// is .cache/pg below the module root, which hack/fetch-postgres fills.
+	// is .cache/pg below the module root, which .ci/fetch-postgres fills.
 	EnvDir = "OUTRIDER_TEST_PG_DIR"
 	// EnvMajors restricts Majors to a comma-separated list, and makes each of them mandatory.
 	EnvMajors = "OUTRIDER_TEST_MAJORS"
 )
 
 // Binaries is the directory with postgres and initdb of a major: the distribution's, else the one that
-// hack/fetch-postgres left. Where there is none the test is skipped, or fails when the environment variable CI is set.
+// .ci/fetch-postgres left. Where there is none the test is skipped, or fails when the environment variable CI is set.
 // Only the distribution's has pg_waldump and the other programs; see Tool.
 func Binaries(t testing.TB, major int) string {
 	t.Helper()
@@ -57,7 +57,7 @@ func Majors(t testing.TB) []int {
 		}
 	}
 	if len(majors) == 0 {
-		missing(t, "no PostgreSQL %d to %d is installed: run hack/fetch-postgres", Oldest, Newest)
+		missing(t, "no PostgreSQL %d to %d is installed: run .ci/fetch-postgres", Oldest, Newest)
 	}
 	return majors
 }
@@ -114,7 +114,7 @@ func findBinaries(major int) (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("PostgreSQL %d is neither in %s: run hack/fetch-postgres %d: %w",
+	return "", fmt.Errorf("PostgreSQL %d is neither in %s: run .ci/fetch-postgres %d: %w",
 		major, strings.Join(places, " nor in "), major, fs.ErrNotExist)
 }
 

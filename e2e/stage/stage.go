@@ -102,7 +102,7 @@ func findPostgres() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", errors.New("looking for PostgreSQL server binaries (14 or later): there are none: run hack/setup, or apt-get install postgresql")
+	return "", errors.New("looking for PostgreSQL server binaries (14 or later): there are none: run .ci/setup, or apt-get install postgresql")
 }
 
 func majorOf(path string) int {

@@ -1,4 +1,4 @@
-module outrider.dev/hack/tools
+module outrider.dev/ci/tools
 
 go 1.26.8
 
