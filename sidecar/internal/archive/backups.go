@@ -184,9 +184,3 @@ func (a *Archive) CommitBackup(ctx context.Context, m Manifest, meta Metadata, s
 	}
 	return a.createJSON(ctx, backupsDir+m.Name+sentinelSuffix, s)
 }
-
-// FilesMetadata reads WAL-G's files_metadata.json of a backup into doc; fs.ErrNotExist if there is none.
-func (a *Archive) FilesMetadata(ctx context.Context, backup string, doc any) error {
-	_, err := a.readJSON(ctx, backupsDir+backup+"/files_metadata.json", doc)
-	return err
-}

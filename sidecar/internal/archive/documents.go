@@ -171,6 +171,40 @@ type Manifest struct {
 	Extensions       map[string]string `json:"extensions,omitempty"` // "database/extension" to version
 	Preload          string            `json:"shared_preload_libraries,omitempty"`
 	Collations       map[string]string `json:"collation_versions,omitempty"` // database to version
+	// Delta is nil in a full snapshot.
+	Delta *Delta `json:"delta,omitempty"`
+	// FileList is the list of files that a delta can be built on; nil if there is none.
+	FileList *Object `json:"file_list,omitempty"`
+	// FilesMetadata is what a delta cannot be restored without; nil in a full snapshot.
+	FilesMetadata *Object `json:"files_metadata,omitempty"`
+}
+
+// Delta is what the manifest of a snapshot says that holds only what changed since another one.
+type Delta struct {
+	Parent string `json:"parent"` // name of the snapshot that it is built on
+	Full   string `json:"full"`   // name of the one at the bottom of the chain
+	Count  int    `json:"count"`  // deltas in the chain, this one included
+	// Since is where the parent begins: pages that were changed from there on are in it.
+	Since wal.LSN `json:"since"`
+
+	WholeFiles     int   `json:"whole_files"`   // stored from beginning to end
+	PatchedFiles   int   `json:"patched_files"` // of which only pages are stored
+	UnchangedFiles int   `json:"unchanged_files"`
+	ChangedPages   int64 `json:"changed_pages"` // of the patched files
+	ChangedBytes   int64 `json:"changed_bytes"` // of files and pages that are stored, before compression
+	DataBytes      int64 `json:"data_bytes"`    // of all files
+
+	// ChainRaw and ChainStored are bytes of all parts of the chain, this snapshot's included.
+	ChainRaw    int64 `json:"chain_raw_size"`
+	ChainStored int64 `json:"chain_stored_size"`
+}
+
+// Restored is how many bytes of parts a restore has to unpack and to fetch.
+func (m Manifest) Restored() (raw, stored int64) {
+	if m.Delta != nil {
+		return m.Delta.ChainRaw, m.Delta.ChainStored
+	}
+	return m.RawSize, m.StoredSize
 }
 
 // Part is one tar of a snapshot.
@@ -182,11 +216,13 @@ type Part struct {
 	Files   int    `json:"files"`
 }
 
-// ChecksumVerdict is what reading all pages of a snapshot found.
+// ChecksumVerdict is what reading the pages of a snapshot found.
 type ChecksumVerdict struct {
-	Enabled bool     `json:"enabled"`
-	Pages   int64    `json:"pages_verified,omitempty"`
-	Bad     []string `json:"bad_pages,omitempty"` // "path:block", at most 100
+	Enabled bool  `json:"enabled"`
+	Pages   int64 `json:"pages_verified,omitempty"`
+	// Inherited are pages of files that a delta takes over from its parent, which has verified them.
+	Inherited int64    `json:"pages_inherited,omitempty"`
+	Bad       []string `json:"bad_pages,omitempty"` // "path:block", at most 100
 }
 
 // Tablespace is a symbolic link below pg_tblspc.

@@ -25,6 +25,8 @@ type Facts struct {
 	Preload          string
 	Extensions       map[string]string // "database/extension" to version
 	Collations       map[string]string // database to version
+	// Databases tells databases apart that had the same object id one after the other, by that id; nil if unknown.
+	Databases map[uint32]string
 }
 
 // Server is what a snapshot wants from the server.
@@ -60,6 +62,15 @@ type Archive interface {
 	CommitBackup(ctx context.Context, m archive.Manifest, meta archive.Metadata, s archive.Sentinel) error
 }
 
+// Lists keeps what the next snapshot tells changes from.
+type Lists interface {
+	// Backup reads one snapshot; fs.ErrNotExist if it does not exist.
+	Backup(ctx context.Context, name string) (archive.Backup, error)
+	FileList(ctx context.Context, backup string, want archive.Object) (archive.FileList, error)
+	PutFileList(ctx context.Context, backup string, l archive.FileList) (archive.Object, error)
+	PutFilesMetadata(ctx context.Context, backup string, m archive.FilesMetadata) (archive.Object, error)
+}
+
 // Durable waits until all WAL before a position is in the archive. Shipping has to have begun before a snapshot does:
 // that the WAL from its start on is there is taken from the fact that what is durable has no gaps.
 type Durable interface {
@@ -82,6 +93,13 @@ type Config struct {
 	Server  Server
 	Archive Archive
 	WAL     Durable
+	// Lists may be nil: then each snapshot is full, and none can be built on it.
+	Lists Lists
+
+	// Known are the snapshots of the history that the server is in, in any order. A snapshot may become a delta on the
+	// newest of them, see plan in delta.go. Full forbids that.
+	Known []archive.Backup
+	Full  bool
 
 	// Workers is how many parts are read, compressed and stored at a time, each with about 40 MiB of memory, of which
 	// three quarters are buffers of the upload. 0 is 2.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/wal"
 )
 
@@ -99,4 +100,31 @@ func (a *attempt) uploadSmall(ctx context.Context, name string, members ...membe
 	stored.Files = len(members)
 	a.add(stored)
 	return nil
+}
+
+// uploadLists stores what the next snapshot tells changes from, and what this one cannot be restored without if it is a
+// delta.
+func (a *attempt) uploadLists(ctx context.Context) error {
+	lists, r := a.t.cfg.Lists, a.reading.register
+	if lists == nil {
+		return nil
+	}
+	if r.unlisted {
+		if a.base != nil {
+			return fmt.Errorf("%w: there are more than %d files, or one whose name is no UTF-8", errNeedsFull, maxListed)
+		}
+		a.t.cfg.Log.Warn("no delta can be built on the snapshot: there are too many files, or one whose name is no UTF-8")
+		return nil
+	}
+	o, err := lists.PutFileList(ctx, a.name, archive.FileList{Settled: a.settled, Databases: a.facts.Databases, Files: r.files})
+	if err != nil {
+		return err
+	}
+	a.fileList = &o
+	if a.base == nil {
+		return nil
+	}
+	o, err = lists.PutFilesMetadata(ctx, a.name, r.meta)
+	a.filesMetadata = &o
+	return err
 }

@@ -14,14 +14,25 @@ func (a *attempt) manifest(end End, stopped time.Time) archive.Manifest {
 		ServerVersion: a.facts.VersionNum, CatalogVersion: a.facts.CatalogVersion,
 		Parts: a.parts, Tablespaces: a.tablespaces,
 		Extensions: a.facts.Extensions, Preload: a.facts.Preload, Collations: a.facts.Collations,
+		FileList: a.fileList, FilesMetadata: a.filesMetadata,
 	}
 	if v := a.reading.verifier; v != nil {
 		m.Checksums = v.verdict()
+		m.Checksums.Inherited = a.reading.register.inherited
 	}
 	for _, p := range a.parts {
 		m.Files += p.Files
 		m.RawSize += p.RawSize
 		m.StoredSize += p.Size
+	}
+	if a.base != nil {
+		d := a.reading.register.delta
+		d.Parent, d.Full, d.Count, d.Since = a.base.parent().Name, a.base.full().Name, len(a.base.chain), a.base.since()
+		d.DataBytes = a.dataBytes
+		d.ChainRaw, d.ChainStored = a.base.parent().Manifest.Restored()
+		d.ChainRaw += m.RawSize
+		d.ChainStored += m.StoredSize
+		m.Delta = &d
 	}
 	return m
 }
@@ -33,6 +44,11 @@ func (a *attempt) sentinel(m archive.Manifest) archive.Sentinel {
 		UncompressedSize: m.RawSize, CompressedSize: m.StoredSize, DataCatalogSize: a.dataBytes,
 		FilesMetadataDisabled: true, Version: 2, StartTime: m.StartTime, FinishTime: m.StopTime,
 		DateFmt: archive.DateFmt, Hostname: a.t.cfg.Hostname, DataDir: a.facts.DataDirectory,
+	}
+	if d := m.Delta; d != nil {
+		since := uint64(d.Since)
+		s.FilesMetadataDisabled = false
+		s.DeltaLSN, s.DeltaFrom, s.DeltaFullName, s.DeltaCount = &since, &d.Parent, &d.Full, &d.Count
 	}
 	if len(m.Tablespaces) > 0 {
 		s.Spec = &archive.TablespaceSpec{BasePrefix: a.facts.DataDirectory, Tablespaces: m.Tablespaces}

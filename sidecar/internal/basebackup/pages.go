@@ -36,27 +36,29 @@ type verifier struct {
 	nbad   int
 }
 
-// check looks at the whole pages of chunk, which begins at offset of e's file. A page that seems bad is read again, and
-// replaced in chunk by what is there then: the server may have been writing it. It fails only if it cannot tell.
-func (v *verifier) check(ctx context.Context, e entry, file io.ReaderAt, chunk []byte, offset int64) error {
+// check looks at the whole pages of chunk, which begins at offset of e's file, and counts the bad ones. A page that seems
+// bad is read again, and replaced in chunk by what is there then: the server may have been writing it. It fails only if
+// it cannot tell.
+func (v *verifier) check(ctx context.Context, e entry, file io.ReaderAt, chunk []byte, offset int64) (bad int, err error) {
 	for at := 0; at+v.pageSize <= len(chunk); at += v.pageSize {
 		page := chunk[at : at+v.pageSize]
 		block := int64(e.segment)*v.relSeg + (offset+int64(at))/int64(v.pageSize)
 		good, err := v.good(ctx, page, uint32(block))
 		if err != nil {
-			return err
+			return bad, err
 		}
 		if !good {
 			if good, err = v.again(ctx, file, page, offset+int64(at), uint32(block)); err != nil {
-				return fmt.Errorf("reading block %d of %s again: %w", block, e.name(), err)
+				return bad, fmt.Errorf("reading block %d of %s again: %w", block, e.name(), err)
 			}
 		}
 		if !good {
 			v.report(e.name(), block)
+			bad++
 		}
 		v.pages.Add(1)
 	}
-	return nil
+	return bad, nil
 }
 
 func (v *verifier) again(ctx context.Context, file io.ReaderAt, page []byte, offset int64, block uint32) (bool, error) {

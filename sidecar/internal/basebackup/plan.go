@@ -10,6 +10,8 @@ const (
 	tarTrailer  = 2 * tarBlock
 	minPartSize = 32 << 20
 	maxPartSize = 256 << 20
+	// maxDeltaPart is larger, because of what is read for a delta little is stored.
+	maxDeltaPart = 4 << 30
 	// partsWanted is into how many parts a snapshot is split before they become larger: a restore reads several at once.
 	partsWanted = 8
 )
@@ -22,9 +24,13 @@ type part struct {
 }
 
 // plan splits a snapshot into parts. A file is never split, so one part may be larger than partSize.
-func plan(inv *inventory, partSize int64) []part {
+func plan(inv *inventory, partSize int64, delta bool) []part {
 	if partSize <= 0 {
-		partSize = min(max(inv.bytes/partsWanted, minPartSize), maxPartSize)
+		most := int64(maxPartSize)
+		if delta {
+			most = maxDeltaPart
+		}
+		partSize = min(max(inv.bytes/partsWanted, minPartSize), most)
 	}
 	var parts []part
 	current := part{size: tarTrailer}

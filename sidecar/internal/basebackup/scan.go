@@ -29,8 +29,9 @@ type entry struct {
 	rel     string // path in the tree, "." for itself
 	as      string // the path in the data directory, where that does not follow from tree and rel
 	dir     bool
-	size    int64 // when it was listed
-	segment int32 // of a relation's fork, or noRelation
+	size    int64       // when it was listed
+	info    fs.FileInfo // of a file, when it was listed
+	segment int32       // of a relation's fork, or noRelation
 }
 
 // name is the path in the data directory, "." for that itself.
@@ -61,6 +62,17 @@ func (inv *inventory) add(e entry) {
 	if !e.dir {
 		inv.files++
 		inv.bytes += e.size
+	}
+}
+
+// leaveOut takes the entries out that drop says so of.
+func (inv *inventory) leaveOut(drop func(e entry) bool) {
+	all := inv.entries
+	inv.entries, inv.files, inv.bytes = nil, 0, 0
+	for _, e := range all {
+		if e.dir || !drop(e) {
+			inv.add(e)
+		}
 	}
 }
 
@@ -151,7 +163,7 @@ func (s *scanner) child(ctx context.Context, e entry, c fs.DirEntry, v verdict) 
 		if err != nil {
 			return readable(fmt.Errorf("looking at %s: %w", s.path(e.name()), err))
 		}
-		e.size = info.Size()
+		e.size, e.info = info.Size(), info
 		s.inv.add(e)
 	case typ == fs.ModeSymlink && path.Dir(e.name()) == "pg_tblspc":
 		return s.linkedTablespace(ctx, e)
@@ -239,7 +251,7 @@ func (s *scanner) link(ctx context.Context, e entry) error {
 			return readable(fmt.Errorf("opening the directory of %s, to which %s leads: %w", target, e.name(), err))
 		}
 		s.log.Info("a linked file is in the snapshot as a file", "path", e.name(), "target", target)
-		s.inv.add(entry{tree: t, rel: filepath.Base(target), as: e.name(), size: info.Size(), segment: e.segment})
+		s.inv.add(entry{tree: t, rel: filepath.Base(target), as: e.name(), size: info.Size(), info: info, segment: e.segment})
 	}
 	return nil
 }

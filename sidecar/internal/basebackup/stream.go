@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
+
+	"outrider.dev/sidecar/internal/archive"
 )
 
 // chunkSize is how much of a file is read at a time: whole pages of any size.
@@ -25,15 +27,19 @@ type stream struct {
 	part    part
 	reading *reading
 	wait    func(n int) error // before n bytes are read from a file; also where cancelling is noticed
-	check   func(e entry, file io.ReaderAt, chunk []byte, offset int64) error
+	check   func(e entry, file io.ReaderAt, chunk []byte, offset int64) (bad int, err error)
 
 	next    int // of the part's entries
 	ready   []byte
 	chunk   []byte
 	file    *os.File
 	entry   entry
-	size    int64 // that the header announced
+	state   archive.FileState // of the file, before it was read
+	inc     *increment        // nil if the file is stored whole
+	size    int64             // that the header announced
 	offset  int64
+	checked int64 // up to here the pages of the file have been verified
+	counted int64 // and up to here its bytes are in the progress
 	pad     int64 // zero bytes to be written
 	ended   bool
 	members int // files, not directories
@@ -43,6 +49,8 @@ type stream struct {
 type reading struct {
 	limiter  *rate.Limiter // nil without a limit
 	verifier *verifier     // nil without checksums
+	base     *base         // nil in a full snapshot
+	register *register
 	progress *progress
 	metrics  *Metrics
 }
@@ -57,9 +65,9 @@ func (r *reading) stream(ctx context.Context, p part) *stream {
 			}
 			return r.limiter.WaitN(ctx, n)
 		},
-		check: func(e entry, file io.ReaderAt, chunk []byte, offset int64) error {
+		check: func(e entry, file io.ReaderAt, chunk []byte, offset int64) (int, error) {
 			if r.verifier == nil || e.segment == noRelation {
-				return nil
+				return 0, nil
 			}
 			return r.verifier.check(ctx, e, file, chunk, offset)
 		},
@@ -81,6 +89,8 @@ func (s *stream) Read(p []byte) (int, error) {
 // advance makes the next bytes ready.
 func (s *stream) advance() error {
 	switch {
+	case s.file != nil && s.inc != nil:
+		return s.pages()
 	case s.file != nil:
 		return s.content()
 	case s.pad > 0:
@@ -116,6 +126,7 @@ func (s *stream) directory(e entry) error {
 	}
 	h := header(e.name(), info)
 	h.Typeflag, h.Size = tar.TypeDir, 0
+	s.reading.register.dir(h.Name, info.ModTime())
 	s.ready, err = encode(h)
 	return err
 }
@@ -141,15 +152,50 @@ func (s *stream) begin(e entry) error {
 		}
 		return errors.Join(fmt.Errorf("looking at %s: %w", e.name(), err), f.Close())
 	}
-	h := header(e.name(), info)
-	h.Typeflag, h.Size = tar.TypeReg, info.Size()
-	if s.ready, err = encode(h); err != nil {
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_SEQUENTIAL) // a hint
+	if err := s.describe(e, f, info); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_SEQUENTIAL) // a hint
-	s.file, s.entry, s.size, s.offset = f, e, info.Size(), 0
+	s.file = f
 	s.members++
 	return nil
+}
+
+// describe decides how an open file is stored, and makes the beginning of its member ready.
+func (s *stream) describe(e entry, f *os.File, info fs.FileInfo) error {
+	s.entry, s.state, s.inc = e, stateOf(e.name(), info), nil
+	s.size, s.offset, s.checked, s.counted = info.Size(), 0, 0, 0
+	s.state.Born = bornAt(f)
+	if s.reading.verifier == nil && isMainFork(e) {
+		s.state.Visible = marks(s.size)
+	}
+	if b := s.reading.base; b != nil {
+		if old, ok := b.patchable(e, s.state); ok {
+			var err error
+			if s.inc, err = s.compare(f, compareWith(old, b.since()), s.size); err != nil {
+				return err
+			}
+		}
+	}
+	h := header(e.name(), info)
+	h.Typeflag, h.Size = tar.TypeReg, s.size
+	var body []byte
+	if s.inc != nil {
+		body = s.inc.head()
+		h.Size = s.inc.length()
+		s.size = h.Size
+	}
+	b, err := encode(h)
+	s.ready = append(b, body...)
+	return err
+}
+
+// count notes that the file was read up to a byte for the first time.
+func (s *stream) count(to int64) {
+	if n := to - s.counted; n > 0 {
+		s.reading.progress.read(int(n))
+		s.counted = to
+	}
 }
 
 // content makes the next chunk of the open file ready, or ends the file.
@@ -166,12 +212,15 @@ func (s *stream) content() error {
 	if err != nil && !short {
 		return fmt.Errorf("reading %s at byte %d: %w", s.entry.name(), s.offset, err)
 	}
-	if err := s.check(s.entry, s.file, s.chunk[:got], s.offset); err != nil {
-		return fmt.Errorf("verifying %s: %w", s.entry.name(), err)
+	if s.offset >= s.checked {
+		if _, err := s.check(s.entry, s.file, s.chunk[:got], s.offset); err != nil {
+			return fmt.Errorf("verifying %s: %w", s.entry.name(), err)
+		}
 	}
+	s.look(s.chunk[:got], s.offset)
 	s.ready = s.chunk[:got]
 	s.offset += int64(got)
-	s.reading.progress.read(got)
+	s.count(s.offset)
 	s.reading.metrics.read.Add(float64(got))
 	if short {
 		return s.end(s.size - s.offset)
@@ -184,6 +233,7 @@ func (s *stream) end(missing int64) error {
 	s.pad = missing + padded(s.size) - s.size
 	f := s.file
 	s.file = nil
+	s.reading.register.stored(s.state, s.inc)
 	s.reading.progress.done()
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("closing %s: %w", s.entry.name(), err)

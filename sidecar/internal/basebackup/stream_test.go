@@ -40,7 +40,9 @@ func openTree(t *testing.T, dir string) *tree {
 	return &tree{root: root}
 }
 
-func newReading() *reading { return &reading{progress: &progress{}, metrics: NewMetrics(nil)} }
+func newReading() *reading {
+	return &reading{progress: &progress{}, metrics: NewMetrics(nil), register: newRegister(false)}
+}
 
 type file struct {
 	header  *tar.Header
@@ -217,7 +219,7 @@ func TestPlan(t *testing.T) {
 		inv.add(entry{rel: fmt.Sprint(i), size: 1 << 20})
 	}
 	inv.add(entry{rel: "huge", size: 1 << 30})
-	parts := plan(inv, 10<<20)
+	parts := plan(inv, 10<<20, false)
 	var n int
 	for i, p := range parts {
 		if p.name != fmt.Sprintf("part_%03d", i+1) || len(p.entries) == 0 || p.size > 10<<20 && len(p.entries) > 1 {
@@ -236,10 +238,10 @@ func TestPlan(t *testing.T) {
 	if first := largestFirst(parts)[0]; first.entries[0].rel != "huge" {
 		t.Errorf("the first part to be read begins with %s", first.entries[0].rel)
 	}
-	if n := len(plan(inv, 0)); n < 2 {
+	if n := len(plan(inv, 0, false)); n < 2 {
 		t.Errorf("%d parts by default", n)
 	}
-	if got := plan(&inventory{}, 0); len(got) != 0 {
+	if got := plan(&inventory{}, 0, true); len(got) != 0 {
 		t.Errorf("nothing makes %d parts", len(got))
 	}
 }

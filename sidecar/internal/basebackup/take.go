@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,8 @@ type attempt struct {
 	start   wal.Position
 	name    string
 	began   time.Time
+	settled time.Time // see archive.FileList
+	base    *base     // nil for a full snapshot
 
 	reading     reading
 	tablespaces []archive.Tablespace
@@ -31,6 +34,8 @@ type attempt struct {
 
 	mu    sync.Mutex
 	parts []archive.Part
+
+	fileList, filesMetadata *archive.Object
 }
 
 // Take takes a snapshot and returns when it exists. It fails as a whole, and what it has stored by then is no snapshot.
@@ -56,11 +61,28 @@ func (t *Taker) take(ctx context.Context) (archive.Manifest, error) {
 	if err := t.sameServer(facts); err != nil {
 		return archive.Manifest{}, err
 	}
-	a, err := t.begin(ctx, facts)
+	b, err := t.base(ctx, facts)
+	if err != nil {
+		return archive.Manifest{}, err
+	}
+	m, err := t.takeOn(ctx, facts, b)
+	if b != nil && errors.Is(err, errNeedsFull) && ctx.Err() == nil {
+		t.cfg.Log.Warn("the snapshot is taken again, as a full one", "error", err)
+		return t.takeOn(ctx, facts, nil)
+	}
+	return m, err
+}
+
+// takeOn takes a delta, or with no base a full snapshot.
+func (t *Taker) takeOn(ctx context.Context, facts Facts, b *base) (archive.Manifest, error) {
+	a, err := t.begin(ctx, facts, b)
 	if err != nil {
 		return archive.Manifest{}, err
 	}
 	defer a.session.Abort()
+	if err := a.settle(); err != nil {
+		return archive.Manifest{}, err
+	}
 	if err := a.copy(ctx); err != nil {
 		return archive.Manifest{}, err
 	}
@@ -82,7 +104,7 @@ func (t *Taker) sameServer(f Facts) error {
 
 // begin enters backup mode and claims a name. Entering it begins a new segment, so when the name is taken, by an
 // attempt that died or by another one, the next try has another name.
-func (t *Taker) begin(ctx context.Context, facts Facts) (*attempt, error) {
+func (t *Taker) begin(ctx context.Context, facts Facts, b *base) (*attempt, error) {
 	for try := 1; ; try++ {
 		began := time.Now()
 		session, err := t.cfg.Server.Begin(ctx, "outrider "+began.UTC().Format(time.RFC3339))
@@ -91,14 +113,23 @@ func (t *Taker) begin(ctx context.Context, facts Facts) (*attempt, error) {
 		}
 		start := session.Start()
 		name := archive.BackupName(facts.SegmentSize.SegmentAt(start.Timeline, start.LSN), facts.SegmentSize)
+		if b != nil {
+			name = b.name(name)
+			if start.Timeline < b.parent().Timeline() || start.LSN <= b.parent().Stop() {
+				session.Abort()
+				return nil, fmt.Errorf("%w: it begins at %s, which is not after %s", errNeedsFull, start, b.parent().Name)
+			}
+		}
 		err = t.cfg.Archive.ClaimBackup(ctx, name, archive.BackupClaim{
 			Epoch: t.cfg.Epoch, Instance: t.cfg.Instance, ClaimedAt: began,
 		})
 		if err == nil {
 			t.cfg.Log.Info("snapshot begun", "snapshot", name, "start", start.String())
 			return &attempt{
-				t: t, facts: facts, session: &guarded{Session: session}, start: start, name: name, began: began,
-				reading: reading{limiter: t.limiter, progress: &progress{}, metrics: t.cfg.Metrics},
+				t: t, facts: facts, session: &guarded{Session: session}, start: start, name: name, began: began, base: b,
+				reading: reading{
+					limiter: t.limiter, progress: &progress{}, metrics: t.cfg.Metrics, base: b, register: newRegister(b != nil),
+				},
 			}, nil
 		}
 		session.Abort()
@@ -131,6 +162,9 @@ func (a *attempt) copyFiles(ctx context.Context) error {
 		return err
 	}
 	a.tablespaces, a.dataBytes = inv.tablespaces, inv.bytes
+	if a.base != nil {
+		inv.leaveOut(a.unchanged)
+	}
 	if a.facts.DataChecksums {
 		a.reading.verifier = &verifier{
 			pageSize: a.facts.BlockSize, relSeg: a.facts.RelSegSize, start: a.start.LSN, insert: a.start.LSN,
@@ -142,7 +176,7 @@ func (a *attempt) copyFiles(ctx context.Context) error {
 	defer a.reading.progress.tell(a.t.cfg.Progress)()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(a.t.cfg.Workers)
-	for _, p := range largestFirst(plan(inv, a.t.cfg.PartSize)) {
+	for _, p := range largestFirst(plan(inv, a.t.cfg.PartSize, a.base != nil)) {
 		if gctx.Err() != nil {
 			break
 		}
@@ -153,6 +187,36 @@ func (a *attempt) copyFiles(ctx context.Context) error {
 	}
 	// After all else: a restore from parts that lacks it cannot be started by mistake.
 	return a.uploadControl(ctx)
+}
+
+// settle finds a time before which files were last written that will not be written again with the same time. It is
+// two seconds, the coarsest clock of any file system, before the snapshot began, by the file system's clock if that is
+// behind ours: pg_control was written while backup mode began.
+func (a *attempt) settle() error {
+	info, err := os.Stat(wal.ControlPath(a.t.cfg.PGDATA))
+	if err != nil {
+		return readable(fmt.Errorf("looking at the control file: %w", err))
+	}
+	a.settled = a.began
+	if at := info.ModTime(); at.Before(a.settled) {
+		a.settled = at
+	}
+	a.settled = a.settled.Add(-2 * time.Second)
+	return nil
+}
+
+// unchanged notes a file that need not be read, and tells so.
+func (a *attempt) unchanged(e entry) bool {
+	old, ok := a.base.unchanged(stateOf(e.name(), e.info))
+	if !ok {
+		return false
+	}
+	pages := int64(0)
+	if a.facts.DataChecksums && e.segment != noRelation {
+		pages = old.Size / int64(a.facts.BlockSize)
+	}
+	a.reading.register.skipped(old, pages)
+	return true
 }
 
 func (a *attempt) upload(ctx context.Context, p part) error {
@@ -209,6 +273,9 @@ func (a *attempt) finish(ctx context.Context) (archive.Manifest, error) {
 	if err := a.uploadLabels(ctx, end); err != nil {
 		return archive.Manifest{}, err
 	}
+	if err := a.uploadLists(ctx); err != nil {
+		return archive.Manifest{}, err
+	}
 	if err := a.t.cfg.WAL.WaitDurable(ctx, wal.Position{Timeline: a.start.Timeline, LSN: end.Stop}); err != nil {
 		return archive.Manifest{}, err
 	}
@@ -216,12 +283,17 @@ func (a *attempt) finish(ctx context.Context) (archive.Manifest, error) {
 	if err := a.sameParts(ctx); err != nil {
 		return archive.Manifest{}, err
 	}
+	if a.base != nil {
+		if err := a.base.exists(ctx, a.t.cfg.Lists); err != nil {
+			return archive.Manifest{}, err
+		}
+	}
 	m := a.manifest(end, stopped)
 	if err := a.t.cfg.Archive.CommitBackup(ctx, m, a.metadata(m), a.sentinel(m)); err != nil {
 		return archive.Manifest{}, err
 	}
 	a.t.cfg.Log.Info("snapshot taken", "snapshot", m.Name, "stop", m.Stop.String(), "files", m.Files,
-		"raw_bytes", m.RawSize, "stored_bytes", m.StoredSize, "bad_pages", len(m.Checksums.Bad),
+		"raw_bytes", m.RawSize, "stored_bytes", m.StoredSize, "bad_pages", len(m.Checksums.Bad), "delta", m.Delta != nil,
 		"seconds", time.Since(a.began).Seconds())
 	return m, nil
 }

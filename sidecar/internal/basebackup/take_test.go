@@ -100,7 +100,7 @@ func checkDocuments(t *testing.T, w *world, m archive.Manifest) {
 		}
 		keys = slices.DeleteFunc(keys, func(k string) bool { return k == dir+"/tar_partitions/"+p.Name })
 	}
-	want := []string{dir + "/metadata.json", dir + "/outrider-claim.json", dir + "/outrider.json", dir + "_backup_stop_sentinel.json"}
+	want := []string{dir + "/metadata.json", dir + "/outrider-claim.json", dir + "/outrider-files.json.zst", dir + "/outrider.json", dir + "_backup_stop_sentinel.json"}
 	if diff := cmp.Diff(want, keys); diff != "" {
 		t.Errorf("beside its parts the snapshot consists of other objects: %s", diff)
 	}

@@ -48,6 +48,16 @@ func (v server) Facts(ctx context.Context) (Facts, error) {
 	f.SegmentSize = wal.SegmentSize(segment)
 	f.Extensions = map[string]string{"postgres/plpgsql": "1.0"}
 	f.Collations = map[string]string{"postgres": "2.36"}
+	rows, err := conn.Query(ctx, "SELECT oid, xmin::text FROM pg_database")
+	if err != nil {
+		return f, err
+	}
+	f.Databases = map[uint32]string{}
+	var oid uint32
+	var xmin string
+	if _, err = pgx.ForEachRow(rows, []any{&oid, &xmin}, func() error { f.Databases[oid] = xmin; return nil }); err != nil {
+		return f, err
+	}
 	_, err = fmt.Sscan(system, &f.SystemIdentifier)
 	return f, err
 }
@@ -157,7 +167,7 @@ func newWorld(t *testing.T, s *pgtest.Server) *world {
 func (w *world) config() Config {
 	return Config{
 		PGDATA: w.DataDir, Epoch: 7, Instance: "pod-uid", Hostname: "db-0", Server: server{w.Server},
-		Archive: w.archive, WAL: w.durable, Log: slog.New(slog.NewTextHandler(w.log, nil)),
+		Archive: w.archive, Lists: w.archive, WAL: w.durable, Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	}
 }
 

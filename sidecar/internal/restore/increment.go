@@ -32,7 +32,7 @@ func readFilesMetadata(ctx context.Context, src *archive.Archive, l Link) (*file
 	if l.NoMetadata {
 		return nil, fmt.Errorf("snapshot %s has no list of its files: %w", l.Name, fs.ErrNotExist)
 	}
-	if err := src.FilesMetadata(ctx, l.Name, &doc); err != nil {
+	if err := src.FilesMetadata(ctx, l.Name, l.FilesMetadata, &doc); err != nil {
 		return nil, err
 	}
 	m := &filesMetadata{files: make(map[string]fileMetadata, len(doc.Files)), parts: map[string]bool{}}

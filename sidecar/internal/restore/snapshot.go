@@ -32,11 +32,13 @@ type Snapshot struct {
 
 // Link is one snapshot of a chain and its parts.
 type Link struct {
-	Name        string               `json:"name"`
-	Parts       []archive.Part       `json:"parts"`
-	Manifest    bool                 `json:"manifest"` // sizes and checksums of the parts are known
-	NoMetadata  bool                 `json:"no_files_metadata,omitempty"`
-	Tablespaces []archive.Tablespace `json:"tablespaces,omitempty"`
+	Name       string         `json:"name"`
+	Parts      []archive.Part `json:"parts"`
+	Manifest   bool           `json:"manifest"` // sizes and checksums of the parts are known
+	NoMetadata bool           `json:"no_files_metadata,omitempty"`
+	// FilesMetadata is what the manifest says of the list of files; nil if it does not.
+	FilesMetadata *archive.Object      `json:"files_metadata,omitempty"`
+	Tablespaces   []archive.Tablespace `json:"tablespaces,omitempty"`
 	// TablespacesKnown says that Tablespaces are all there are.
 	TablespacesKnown bool `json:"tablespaces_known"`
 }
@@ -280,7 +282,7 @@ func (p *planner) link(ctx context.Context, b archive.Backup) (l Link, why, err 
 		}
 		return l, nil, nil
 	}
-	l.Manifest, l.Parts = true, b.Manifest.Parts
+	l.Manifest, l.Parts, l.FilesMetadata = true, b.Manifest.Parts, b.Manifest.FilesMetadata
 	l.Tablespaces, l.TablespacesKnown = b.Manifest.Tablespaces, true
 	sizes := map[string]int64{}
 	for _, part := range there {

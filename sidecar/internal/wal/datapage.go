@@ -5,8 +5,16 @@ import "encoding/binary"
 // Offsets in the header of a page of a relation, PageHeaderData of src/include/storage/bufpage.h.
 const (
 	dataPageChecksum = 8  // pd_checksum
+	dataPageFlags    = 10 // pd_flags
+	dataPageLower    = 12 // pd_lower
 	dataPageUpper    = 14 // pd_upper
+	dataPageSpecial  = 16 // pd_special
+	dataPageVersion  = 18 // pd_pagesize_version
 	dataPageHeader   = 24
+
+	dataPageAllVisible = 0x0004 // PD_ALL_VISIBLE
+	dataPageFlagBits   = 0x0007 // PD_VALID_FLAG_BITS
+	dataPageLayout     = 4      // PG_PAGE_LAYOUT_VERSION
 )
 
 // PageLSN is the position after the last WAL record that changed a page of a relation (pd_lsn). On a new page it means
@@ -18,6 +26,21 @@ func PageLSN(page []byte) LSN {
 // PageIsNew tells whether a page of a relation was allocated and never initialised (PageIsNew, bufpage.h). It has no
 // checksum.
 func PageIsNew(page []byte) bool { return page[dataPageUpper] == 0 && page[dataPageUpper+1] == 0 }
+
+// PageIsSane tells whether the header of a page that is not new makes sense (PageIsVerified,
+// src/backend/storage/page/bufpage.c).
+func PageIsSane(page []byte) bool {
+	at := func(offset int) int { return int(binary.LittleEndian.Uint16(page[offset:])) }
+	lower, upper, special := at(dataPageLower), at(dataPageUpper), at(dataPageSpecial)
+	return at(dataPageFlags)&^dataPageFlagBits == 0 && at(dataPageVersion) == len(page)|dataPageLayout &&
+		dataPageHeader <= lower && lower <= upper && upper <= special && special <= len(page) && special%8 == 0
+}
+
+// PageAllVisible tells whether a page of a table is marked as visible to everybody (PageIsAllVisible, bufpage.h). The
+// mark is set without a change of the page's LSN, unless there are page checksums or wal_log_hints is on.
+func PageAllVisible(page []byte) bool {
+	return binary.LittleEndian.Uint16(page[dataPageFlags:])&dataPageAllVisible != 0
+}
 
 // StoredChecksum is the checksum in a page's header, to be compared with PageChecksum.
 func StoredChecksum(page []byte) uint16 { return binary.LittleEndian.Uint16(page[dataPageChecksum:]) }
