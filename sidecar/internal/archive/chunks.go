@@ -23,29 +23,41 @@ type ChunkInfo struct {
 // PutChunk stores the WAL bytes raw of c and returns how many bytes were stored. Writing the same bytes again is
 // success, other bytes are ErrConflict.
 func (w *WAL) PutChunk(ctx context.Context, c Chunk, raw []byte) (int, error) {
+	return w.AddChunk(ctx, nil, c, raw)
+}
+
+// AddChunk is PutChunk for a chunk that belongs to a draft, which may be nil. The draft has it once it is stored.
+func (w *WAL) AddChunk(ctx context.Context, d *Draft, c Chunk, raw []byte) (int, error) {
+	stored := w.buffers.get()
+	defer w.buffers.put(stored)
+	*stored = w.codec.compress((*stored)[:0], raw)
+	if err := w.putChunk(ctx, c, raw, *stored); err != nil {
+		return 0, err
+	}
+	d.add(c, raw, *stored)
+	return len(*stored), nil
+}
+
+func (w *WAL) putChunk(ctx context.Context, c Chunk, raw, body []byte) error {
 	if !c.valid(w.Size) || int64(len(raw)) != int64(c.To-c.From) {
-		return 0, fmt.Errorf("storing the chunk %s-%s of %s: %d bytes do not fit that range", c.From, c.To, c.Segment.Name(w.Size), len(raw))
+		return fmt.Errorf("storing the chunk %s-%s of %s: %d bytes do not fit that range", c.From, c.To, c.Segment.Name(w.Size), len(raw))
 	}
 	key := chunkKey(c, w.Size)
 	sum := sha256.Sum256(raw)
 	o := PutOptions{Meta: map[string]string{
 		metaLength: strconv.Itoa(len(raw)), metaSHA256: hex.EncodeToString(sum[:]), metaEpoch: strconv.FormatUint(c.Epoch, 10),
 	}}
-	stored := w.buffers.get()
-	defer w.buffers.put(stored)
-	*stored = w.codec.compress((*stored)[:0], raw)
-	body := *stored
 	err := w.bucket.Put(ctx, key, body, o)
 	if !errors.Is(err, fs.ErrExist) {
-		return len(body), wrap("storing", key, err)
+		return wrap("storing", key, err)
 	}
 	damaged, err := w.compareChunk(ctx, c, raw, o.Meta[metaSHA256])
 	if err != nil || !damaged {
-		return len(body), err
+		return err
 	}
 	// It was to hold just these bytes and does not: the upload of an earlier life went wrong.
 	o.Replace = true
-	return len(body), wrap("repairing", key, w.bucket.Put(ctx, key, body, o))
+	return wrap("repairing", key, w.bucket.Put(ctx, key, body, o))
 }
 
 // compareChunk reads the chunk that is there instead of ours. damaged means that it says it is ours and is not.

@@ -15,7 +15,8 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Extension is the suffix of everything that we compress: one zstd frame with a checksum, which stock WAL-G reads.
+// Extension is the suffix of everything that we compress: zstd frames with checksums, one or, for a segment that went up
+// in chunks, several, which stock WAL-G reads.
 const Extension = ".zst"
 
 // window is how far back matches reach. Four times as much is the library's default; on WAL it saves 0.1 % and costs

@@ -24,6 +24,7 @@ type sealing struct {
 	r      SealRequest
 	sum    string
 	stored *[]byte // nil for a segment that is streamed
+	shared bool    // whether stored is a draft's
 }
 
 // buffers are for what was compressed. They are reused because they are most of the memory of a sidecar that ships.
@@ -41,6 +42,10 @@ func (p *buffers) put(b *[]byte) { p.pool.Put(b) }
 
 func (w *WAL) newSealing(r SealRequest) (*sealing, error) {
 	j := &sealing{w: w, r: r}
+	if d := r.Draft; d.holds(r, w.Size) {
+		j.stored, j.sum, j.shared = &d.frames, d.sum(), true
+		return j, nil
+	}
 	if w.Size > maxBuffered {
 		var err error
 		j.sum, err = hashPrefix(r.Raw, r.Valid)
@@ -65,7 +70,7 @@ func (j *sealing) read() io.Reader {
 }
 
 func (j *sealing) close() {
-	if j.stored != nil {
+	if j.stored != nil && !j.shared {
 		j.w.buffers.put(j.stored)
 		j.stored = nil
 	}

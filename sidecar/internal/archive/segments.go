@@ -56,6 +56,8 @@ type SealRequest struct {
 	// Valid is the number of bytes of Raw that are WAL: the segment size, or less at a clean stop, where the object is
 	// padded with zeros so that tools which know no chunks lose nothing.
 	Valid int64
+	// Draft is used instead of Raw where it is complete: what the chunks of the segment have left. It may be nil.
+	Draft *Draft
 	// ReplacePadded allows replacing an object that is padded and whose valid bytes are a prefix of Raw. The caller has
 	// made sure that it owns the current epoch of this very timeline.
 	ReplacePadded bool

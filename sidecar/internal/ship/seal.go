@@ -21,6 +21,7 @@ type sealer struct {
 	next   wal.Segment          // the first segment that is not sealed
 	done   map[wal.Segment]bool // sealed ones after next
 	chunks map[wal.Segment][]archive.Chunk
+	drafts map[wal.Segment]*archive.Draft // of segments in chunks, as far as there is room
 	// spent holds chunks of sealed segments; they are deleted in batches, because each deletion is a request.
 	spent []archive.Chunk
 }
@@ -28,8 +29,14 @@ type sealer struct {
 // spentBatch is how many chunks are let lie before they are deleted. They expire with their segment in any case.
 const spentBatch = 200
 
+// maxDrafts is how many segments may wait for being sealed with what their chunks have left. More are read once more.
+const maxDrafts = 2
+
 func newSealer(s *Shipper) *sealer {
-	q := &sealer{ship: s, wake: make(chan struct{}, 1), next: s.cfg.SealFrom, chunks: map[wal.Segment][]archive.Chunk{}, done: map[wal.Segment]bool{}}
+	q := &sealer{
+		ship: s, wake: make(chan struct{}, 1), next: s.cfg.SealFrom, done: map[wal.Segment]bool{},
+		chunks: map[wal.Segment][]archive.Chunk{}, drafts: map[wal.Segment]*archive.Draft{},
+	}
 	if q.next == (wal.Segment{}) {
 		q.next = s.cfg.Size.SegmentAt(s.cfg.Timeline, s.cfg.Durable)
 	}
@@ -53,13 +60,19 @@ func (q *sealer) from() wal.LSN {
 	return q.next.Start(q.ship.cfg.Size)
 }
 
-// add remembers a chunk, and wakes the sealer if its segment is now complete.
+// add remembers a chunk until its segment is sealed.
 func (q *sealer) add(c archive.Chunk) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.chunks[c.Segment] = append(q.chunks[c.Segment], c)
-	q.mu.Unlock()
-	if c.To == c.Segment.End(q.ship.cfg.Size) {
-		q.poke()
+}
+
+// keep remembers what the chunks of a segment have left.
+func (q *sealer) keep(seg wal.Segment, d *archive.Draft) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if d.Complete() && len(q.drafts) < maxDrafts {
+		q.drafts[seg] = d
 	}
 }
 
@@ -74,6 +87,7 @@ func (q *sealer) skip(seg wal.Segment) {
 	}
 	q.spent = append(q.spent, q.chunks[seg]...)
 	delete(q.chunks, seg)
+	delete(q.drafts, seg)
 }
 
 func (q *sealer) poke() {
@@ -100,12 +114,12 @@ func (q *sealer) run(ctx context.Context) error {
 func (q *sealer) work(ctx context.Context) error {
 	for {
 		q.mu.Lock()
-		seg := q.next
+		seg, draft := q.next, q.drafts[q.next]
 		q.mu.Unlock()
 		if seg.End(q.ship.cfg.Size) > q.ship.durable.get() {
 			break
 		}
-		err := q.ship.sealOne(ctx, seg, int64(q.ship.cfg.Size))
+		err := q.ship.sealOne(ctx, seg, int64(q.ship.cfg.Size), draft)
 		if errors.Is(err, ErrGap) {
 			// Its bytes are durable as chunks, so nothing is lost; only stock tools will miss the segment.
 			q.ship.cfg.Log.Warn("a segment cannot be sealed any more, its chunks stay", "segment", seg.Name(q.ship.cfg.Size), "error", err)
@@ -142,14 +156,14 @@ func (q *sealer) sweep(ctx context.Context, atLeast int) error {
 // Sweep deletes the chunks of sealed segments that were let lie. It is called at a quiet moment and at a stop.
 func (s *Shipper) Sweep(ctx context.Context) error { return s.seal.sweep(ctx, 1) }
 
-// sealOne stores seg with its first valid bytes, until it is stored or cannot be.
-func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64) error {
+// sealOne stores seg with its first valid bytes, until it is stored or cannot be. A draft spares reading them.
+func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64, d *archive.Draft) error {
 	f, err := s.open(seg)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	r := archive.SealRequest{Segment: seg, Epoch: s.cfg.Epoch, Raw: f, Valid: valid}
+	r := archive.SealRequest{Segment: seg, Epoch: s.cfg.Epoch, Raw: f, Valid: valid, Draft: d}
 	err = s.retry(ctx, "sealing a segment", func(ctx context.Context) error {
 		info, err := s.cfg.Store.Seal(ctx, r)
 		if gone := f.StillNamed(); err != nil && gone != nil {

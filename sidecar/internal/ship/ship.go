@@ -45,7 +45,7 @@ type Segment interface {
 
 // Store is the part of the archive that is written to.
 type Store interface {
-	PutChunk(ctx context.Context, c archive.Chunk, raw []byte) (stored int, err error)
+	AddChunk(ctx context.Context, d *archive.Draft, c archive.Chunk, raw []byte) (stored int, err error)
 	Seal(ctx context.Context, r archive.SealRequest) (archive.SegmentInfo, error)
 	RemoveChunks(ctx context.Context, chunks []archive.Chunk) error
 }
@@ -77,6 +77,7 @@ type Shipper struct {
 	durable *watermark
 	seal    *sealer
 	buf     []byte
+	draft   *archive.Draft // of the segment that chunks are made of; nil if they did not begin with it
 
 	mu      sync.Mutex
 	trouble error
@@ -193,8 +194,11 @@ func (s *Shipper) chunk(ctx context.Context, seg wal.Segment, from, to wal.LSN) 
 		return err
 	}
 	c := archive.Chunk{Segment: seg, Epoch: s.cfg.Epoch, From: from, To: to}
+	if from == seg.Start(s.cfg.Size) {
+		s.draft = archive.NewDraft(seg, s.cfg.Size)
+	}
 	err = s.retry(ctx, "shipping a chunk", func(ctx context.Context) error {
-		stored, err := s.cfg.Store.PutChunk(ctx, c, raw)
+		stored, err := s.cfg.Store.AddChunk(ctx, s.draft, c, raw)
 		if err == nil {
 			s.cfg.Metrics.stored.WithLabelValues("chunk").Add(float64(stored))
 		}
@@ -204,9 +208,16 @@ func (s *Shipper) chunk(ctx context.Context, seg wal.Segment, from, to wal.LSN) 
 		return err
 	}
 	s.cfg.Metrics.observe("chunk", len(raw), time.Since(started))
-	// Published first: the sealer seals what is durable, and add wakes it.
-	s.publish(to)
 	s.seal.add(c)
+	if to < seg.End(s.cfg.Size) {
+		s.publish(to)
+		return nil
+	}
+	s.seal.keep(seg, s.draft)
+	s.draft = nil
+	// The sealer is woken last: it seals what is durable. It has to know all chunks by then, and may be awake anyway.
+	s.publish(to)
+	s.seal.poke()
 	return nil
 }
 
@@ -236,7 +247,7 @@ func (s *Shipper) whole(ctx context.Context, seg wal.Segment, to wal.LSN) error 
 
 func (s *Shipper) sealAsync(ctx context.Context, seg wal.Segment) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- s.sealOne(ctx, seg, int64(s.cfg.Size)) }()
+	go func() { done <- s.sealOne(ctx, seg, int64(s.cfg.Size), nil) }()
 	return done
 }
 
@@ -248,7 +259,7 @@ func (s *Shipper) SealPadded(ctx context.Context) error {
 	if valid == 0 {
 		return nil
 	}
-	return s.sealOne(ctx, s.cfg.Size.SegmentAt(s.cfg.Timeline, at), valid)
+	return s.sealOne(ctx, s.cfg.Size.SegmentAt(s.cfg.Timeline, at), valid, nil)
 }
 
 func (s *Shipper) publish(to wal.LSN) {

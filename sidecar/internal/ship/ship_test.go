@@ -28,10 +28,11 @@ type disk struct {
 	mu      sync.Mutex
 	content map[wal.Segment][]byte
 	rng     *rand.Rand
+	read    map[wal.Segment]int // bytes
 }
 
 func newDisk(seed uint64) *disk {
-	return &disk{content: map[wal.Segment][]byte{}, rng: rand.New(rand.NewPCG(seed, 1))}
+	return &disk{content: map[wal.Segment][]byte{}, read: map[wal.Segment]int{}, rng: rand.New(rand.NewPCG(seed, 1))}
 }
 
 func (d *disk) segment(s wal.Segment) []byte {
@@ -51,13 +52,26 @@ func (d *disk) segment(s wal.Segment) []byte {
 type file struct {
 	*bytes.Reader
 	gone error
+	read func(n int) // may be nil
+}
+
+func (f file) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.Reader.ReadAt(p, off)
+	if f.read != nil {
+		f.read(n)
+	}
+	return n, err
 }
 
 func (f file) StillNamed() error { return f.gone }
 func (f file) Close() error      { return nil }
 
 func (d *disk) open(s wal.Segment) (Segment, error) {
-	return file{Reader: bytes.NewReader(d.segment(s))}, nil
+	return file{Reader: bytes.NewReader(d.segment(s)), read: func(n int) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.read[s] += n
+	}}, nil
 }
 
 func (d *disk) bytes(t wal.Timeline, from, to wal.LSN) []byte {
@@ -219,6 +233,9 @@ func TestChunkedSegmentIsSealedAndItsChunksGo(t *testing.T) {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run ended with %v", err)
+		}
+		if n := d.read[wal.Segment{Timeline: 1, Number: 1}]; n != int(size) {
+			t.Errorf("of a segment of %d bytes %d were read: what its chunks left is not sealed", size, n)
 		}
 		if err := s.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
