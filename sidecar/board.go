@@ -73,6 +73,7 @@ type snapshotRun struct {
 type board struct {
 	mu     sync.Mutex
 	report statusReport
+	before statusReport // as things stood when the stop began
 	onMove func(from, to protection, reason string)
 }
 
@@ -88,6 +89,9 @@ func (b *board) set(to protection, reason string) {
 	if from == stateSuperseded || from == to && r.Reason == reason {
 		b.mu.Unlock()
 		return
+	}
+	if to == stateStopping {
+		b.before = *r
 	}
 	r.State, r.Reason = to, reason
 	if from != to {
@@ -113,6 +117,13 @@ func (b *board) update(f func(*statusReport)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f(&b.report)
+}
+
+// beforeStop is how things stood when the stop began.
+func (b *board) beforeStop() statusReport {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.before
 }
 
 func (b *board) snapshot() statusReport {

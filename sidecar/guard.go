@@ -60,6 +60,8 @@ const (
 
 // protect works until soft ends, then finishes under hard. It returns what the stop achieved.
 func (g *guard) protect(soft, hard context.Context) error {
+	// Said at once: what is under way, such as an upload to a store that is away, may take long to end.
+	defer context.AfterFunc(soft, func() { g.board.set(stateStopping, "the sidecar was told to go") })()
 	for soft.Err() == nil {
 		err := g.sail(soft, hard)
 		wait := retryInterval

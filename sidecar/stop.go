@@ -72,7 +72,6 @@ func (g *guard) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	was := g.board.snapshot()
 	g.board.set(stateStopping, "the sidecar was told to go")
 	v := g.current()
 	if v == nil {
@@ -80,7 +79,7 @@ func (g *guard) finish(ctx context.Context) error {
 		if v, err = g.embarkOffline(ctx); err != nil {
 			return err
 		}
-		if v == nil && (was.State == stateLagging || was.State == stateRefused) {
+		if was := g.board.beforeStop(); v == nil && (was.State == stateLagging || was.State == stateRefused) {
 			return fmt.Errorf("%w: nothing was shipped: %s", drain.ErrNotAll, was.Reason)
 		}
 		if v == nil {

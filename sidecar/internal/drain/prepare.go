@@ -7,6 +7,7 @@ package drain
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,20 @@ type Outcome struct {
 	Wanted       wal.Position  `json:"wanted"`
 	Durable      wal.Position  `json:"durable"`
 	Err          error         `json:"-"`
+}
+
+// MarshalJSON adds to the fields whether the outcome is complete, and why not.
+func (o Outcome) MarshalJSON() ([]byte, error) {
+	type fields Outcome
+	v := struct {
+		fields
+		Complete bool   `json:"complete"`
+		Error    string `json:"error,omitempty"`
+	}{fields: fields(o), Complete: o.Complete()}
+	if o.Err != nil {
+		v.Error = o.Err.Error()
+	}
+	return json.Marshal(v)
 }
 
 // Complete tells whether everything that was flushed when the sequence ran is durable.
