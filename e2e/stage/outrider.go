@@ -42,10 +42,8 @@ type Prepared struct {
 	Reason       string  `json:"reason"`
 	TookSeconds  float64 `json:"took_seconds"`
 	Checkpointed bool    `json:"checkpointed"`
-	Wanted       struct {
-		LSN string `json:"lsn"`
-	} `json:"wanted"`
-	Durable struct {
+	Complete     bool    `json:"complete"`
+	Durable      struct {
 		LSN string `json:"lsn"`
 	} `json:"durable"`
 }
