@@ -123,6 +123,8 @@ const (
 	watchInterval = 5 * time.Second
 	watchTimeout  = 30 * time.Second
 	claimAttempts = 5
+	// settleMargin is the tick of the coarsest clock of any file system that can hold a database, and some.
+	settleMargin = 2 * time.Second
 )
 
 // Taker takes snapshots. It is safe for concurrent use, but a server lets only one be taken at a time.
@@ -130,6 +132,7 @@ type Taker struct {
 	cfg     Config
 	limiter *rate.Limiter // nil without a limit
 	watch   time.Duration
+	margin  time.Duration
 }
 
 // New makes a Taker.
@@ -143,7 +146,7 @@ func New(cfg Config) *Taker {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Taker{cfg: cfg, watch: watchInterval}
+	t := &Taker{cfg: cfg, watch: watchInterval, margin: settleMargin}
 	if cfg.ReadRate > 0 {
 		t.limiter = rate.NewLimiter(rate.Limit(cfg.ReadRate), chunkSize)
 	}

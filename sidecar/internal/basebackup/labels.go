@@ -116,15 +116,15 @@ func (a *attempt) uploadLists(ctx context.Context) error {
 		a.t.cfg.Log.Warn("no delta can be built on the snapshot: there are too many files, or one whose name is no UTF-8")
 		return nil
 	}
-	o, err := lists.PutFileList(ctx, a.name, archive.FileList{Settled: a.settled, Databases: a.facts.Databases, Files: r.files})
+	list, err := lists.PutFileList(ctx, a.name, archive.FileList{Settled: a.settled, Databases: a.facts.Databases, Files: r.files})
 	if err != nil {
 		return err
 	}
-	a.fileList = &o
+	a.fileList = &list
 	if a.base == nil {
 		return nil
 	}
-	o, err = lists.PutFilesMetadata(ctx, a.name, r.meta)
-	a.filesMetadata = &o
+	meta, err := lists.PutFilesMetadata(ctx, a.name, r.meta)
+	a.filesMetadata = &meta
 	return err
 }

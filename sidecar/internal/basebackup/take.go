@@ -189,9 +189,8 @@ func (a *attempt) copyFiles(ctx context.Context) error {
 	return a.uploadControl(ctx)
 }
 
-// settle finds a time before which files were last written that will not be written again with the same time. It is
-// two seconds, the coarsest clock of any file system, before the snapshot began, by the file system's clock if that is
-// behind ours: pg_control was written while backup mode began.
+// settle finds the time of archive.FileList.Settled. It is more than a tick of the file system's clock before the
+// snapshot began, and by that clock if it is behind ours: pg_control was written while backup mode began.
 func (a *attempt) settle() error {
 	info, err := os.Stat(wal.ControlPath(a.t.cfg.PGDATA))
 	if err != nil {
@@ -201,7 +200,7 @@ func (a *attempt) settle() error {
 	if at := info.ModTime(); at.Before(a.settled) {
 		a.settled = at
 	}
-	a.settled = a.settled.Add(-2 * time.Second)
+	a.settled = a.settled.Add(-a.t.margin)
 	return nil
 }
 
