@@ -38,7 +38,7 @@ func states(w *world.World, pair [2]*stage.Outrider) (winner, loser int) {
 		for i, o := range pair {
 			var err error
 			if st[i], err = o.Status(ctx); err != nil && o.Running() {
-				return false, nil //nolint:nilerr // it has only just been started
+				return false, nil
 			}
 		}
 		for i := range pair {

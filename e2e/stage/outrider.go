@@ -80,7 +80,7 @@ func (s *Stage) Run(c *Cloud, root string, p *Server, args ...string) (*Outrider
 
 // Do runs an outrider command to its end and returns what it printed.
 func (s *Stage) Do(ctx context.Context, c *Cloud, root string, args ...string) (string, error) {
-	return run(ctx, s.Outrider(c, root, args...))
+	return Run(ctx, s.Outrider(c, root, args...))
 }
 
 // Restore rebuilds the data directory of p from the archive.

@@ -130,8 +130,8 @@ func tailOf(path string, n int) string {
 	return string(bytes.Join(lines[max(0, len(lines)-n):], []byte("\n")))
 }
 
-// run runs c to its end and returns what it printed; an error has its messages.
-func run(ctx context.Context, c *exec.Cmd) (string, error) {
+// Run runs c to its end and returns what it printed; an error has its messages.
+func Run(ctx context.Context, c *exec.Cmd) (string, error) {
 	var out, messages bytes.Buffer
 	c.Stdout, c.Stderr = &out, &messages
 	if err := c.Start(); err != nil {

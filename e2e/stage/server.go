@@ -35,7 +35,7 @@ func (s *Stage) NewServer(name string) (*Server, error) {
 // Init makes a new database cluster with page checksums.
 func (p *Server) Init(ctx context.Context, settings ...string) error {
 	args := append([]string{"-D", p.Data, "-k", "-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "-E", "UTF8"}, p.Initdb...)
-	_, err := run(ctx, p.stage.Command(filepath.Join(p.stage.pgBin, "initdb"), args...))
+	_, err := Run(ctx, p.stage.Command(filepath.Join(p.stage.pgBin, "initdb"), args...))
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (p *Server) CopyFrom(ctx context.Context, data string) error {
 	if err := p.Remove(); err != nil {
 		return err
 	}
-	_, err := run(ctx, p.stage.Command("cp", "-a", "--reflink=auto", data, p.Data))
+	_, err := Run(ctx, p.stage.Command("cp", "-a", "--reflink=auto", data, p.Data))
 	return err
 }
 
@@ -65,7 +65,7 @@ func (p *Server) CopyFrom(ctx context.Context, data string) error {
 func (p *Server) Basebackup(ctx context.Context, to *Server) error {
 	c := p.stage.Command(filepath.Join(p.stage.pgBin, "pg_basebackup"), "-D", to.Data, "-c", "fast", "-X", "stream")
 	c.Env = append(c.Env, p.Env()...)
-	_, err := run(ctx, c)
+	_, err := Run(ctx, c)
 	return err
 }
 
@@ -198,7 +198,7 @@ func (p *Server) Pgbench(ctx context.Context, args ...string) (string, error) {
 	path := filepath.Join(p.stage.pgBin, "pgbench")
 	c := p.stage.Command(path, args...)
 	c.Env = append(c.Env, p.Env()...)
-	return run(ctx, c)
+	return Run(ctx, c)
 }
 
 // Remove deletes the data directory, as a lost disk does.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -61,6 +62,16 @@ func New(bin string) (*Stage, error) {
 func (s *Stage) Close() error {
 	s.Stop()
 	return os.RemoveAll(s.Dir)
+}
+
+// Hand gives a directory with all that is in it to the user that runs PostgreSQL.
+func (s *Stage) Hand(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return s.hand(path)
+	})
 }
 
 // hand gives a path to the user that runs PostgreSQL.

@@ -125,9 +125,15 @@ func (w *World) RestoreFiles(name string, args ...string) *stage.Server {
 	w.T.Helper()
 	p, err := w.Stage.NewServer(name)
 	Must(w.T, err)
-	_, err = w.Stage.Restore(w.Deadline(2*Long), w.Cloud, w.Root, p, args...)
-	Must(w.T, err)
+	w.RestoreFilesInto(p, args...)
 	return p
+}
+
+// RestoreFilesInto is RestoreFiles into the directory of a server that does not run.
+func (w *World) RestoreFilesInto(p *stage.Server, args ...string) {
+	w.T.Helper()
+	_, err := w.Stage.Restore(w.Deadline(2*Long), w.Cloud, w.Root, p, args...)
+	Must(w.T, err)
 }
 
 // Restore rebuilds a server from the archive and starts it.
