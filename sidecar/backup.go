@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,19 +18,22 @@ import (
 )
 
 func newBackupCommand(a *app) *cobra.Command {
+	var full bool
 	cmd := &cobra.Command{
 		Use:   "backup",
 		Short: "Take one snapshot now",
-		Long:  "Takes one snapshot now, beside an `outrider run` that ships the WAL which the snapshot needs.",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.backup(cmd.Context()) },
+		Long: "Takes one snapshot now, beside an `outrider run` that ships the WAL which the snapshot needs.\n" +
+			"It holds what changed since the last one, unless too much has, there is none on this timeline, or --full is given.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.backup(cmd.Context(), full) },
 	}
+	cmd.Flags().BoolVar(&full, "full", false, "take a full snapshot")
 	a.envFlag(cmd.Flags(), "pgdata", envPGData, "", "data directory of the server")
 	a.outputFlag(cmd)
 	return cmd
 }
 
-func (a *app) backup(ctx context.Context) error {
+func (a *app) backup(ctx context.Context, full bool) error {
 	dir := a.setting(envPGData)
 	if dir == "" {
 		return usagef("outrider backup needs the data directory of the server: set PGDATA or --pgdata")
@@ -48,15 +52,15 @@ func (a *app) backup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known, err := arch.Cluster(ctx)
+	cluster, err := arch.Cluster(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return coded{errors.New("nothing is shipped to this archive: a snapshot needs its WAL, so start outrider run first"), errNothing}
 	}
 	if err != nil {
 		return err
 	}
-	if known.SystemIdentifier != server.SystemIdentifier {
-		return fmt.Errorf("%w: the archive holds system identifier %d, the server is %d", archive.ErrConflict, known.SystemIdentifier, server.SystemIdentifier)
+	if cluster.SystemIdentifier != server.SystemIdentifier {
+		return fmt.Errorf("%w: the archive holds system identifier %d, the server is %d", archive.ErrConflict, cluster.SystemIdentifier, server.SystemIdentifier)
 	}
 	env := func(name string) string { v, _ := a.env(name); return v }
 	writer, err := identify(env, dir, version())
@@ -67,8 +71,13 @@ func (a *app) backup(ctx context.Context) error {
 	if err != nil || len(epochs) == 0 {
 		return errors.Join(err, errors.New("no writer has claimed this archive: start outrider run first"))
 	}
+	known, err := onTimeline(ctx, arch, server.Timeline)
+	if err != nil {
+		return err
+	}
 	bar := a.newProgress("snapshot")
 	m, err := basebackup.New(basebackup.Config{
+		Lists: arch, Known: known, Full: full,
 		PGDATA: dir, Epoch: epochs[len(epochs)-1].Number, Instance: writer.Instance, Hostname: writer.Host,
 		Server: backupServer{pg: pg, conn: conn, log: a.log}, Archive: arch, WAL: &polledDurable{w: arch.WAL(server.SegmentSize)},
 		Log: a.log, Progress: func(p basebackup.Progress) { bar.set(p.Bytes, p.TotalBytes) },
@@ -80,7 +89,23 @@ func (a *app) backup(ctx context.Context) error {
 	return a.show(m, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s of data, %s stored, %.1f s, %d bad pages\n", m.Name, bytesText(m.RawSize), bytesText(m.StoredSize),
 			m.StopTime.Sub(m.StartTime).Seconds(), len(m.Checksums.Bad))
+		if d := m.Delta; d != nil {
+			fmt.Fprintf(w, "changed since %s: %s of %s\n", d.Parent, bytesText(d.ChangedBytes), bytesText(d.DataBytes))
+		}
 	})
+}
+
+// onTimeline are the snapshots that a delta may be built on: those of the server's timeline, and what they are built
+// on. Whether one of an earlier timeline leads to this server only `outrider run` knows.
+func onTimeline(ctx context.Context, arch *archive.Archive, t wal.Timeline) ([]archive.Backup, error) {
+	all, err := arch.Backups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(all, func(b archive.Backup) bool { return b.Timeline() == t }) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(all, func(b archive.Backup) bool { return b.Timeline() > t }), nil
 }
 
 // polledDurable learns from the archive how far the `outrider run` beside us has shipped.

@@ -31,7 +31,7 @@ func (b backupServer) Facts(ctx context.Context) (basebackup.Facts, error) {
 		// A restore will not be able to compare those; that is no reason to have no snapshot.
 		b.log.Warn("not all databases could be looked into for the manifest of the snapshot", "error", err)
 	}
-	f.Extensions, f.Collations = c.Extensions, c.Collations
+	f.Extensions, f.Collations, f.Databases = c.Extensions, c.Collations, c.Databases
 	return f, nil
 }
 

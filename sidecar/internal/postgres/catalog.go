@@ -12,19 +12,31 @@ import (
 type Catalog struct {
 	Extensions map[string]string // "database/extension" to its version
 	Collations map[string]string // database to the version of its default collation, where it has one
+	// Databases tells all databases apart, also those that had the same object id one after the other: by that id, the
+	// transaction that wrote the row of pg_database.
+	Databases map[uint32]string
 }
 
 // Catalog looks into all databases that allow connections, one after the other with short sessions. It returns what it
 // found together with an error about what it could not look into.
 func (c *Conn) Catalog(ctx context.Context) (Catalog, error) {
-	cat := Catalog{Extensions: map[string]string{}, Collations: map[string]string{}}
+	cat := Catalog{Extensions: map[string]string{}, Collations: map[string]string{}, Databases: map[uint32]string{}}
 	var names []string
 	err := c.do(ctx, "listing the databases", func(ctx context.Context, pg *pgx.Conn) error {
-		rows, err := pg.Query(ctx, "SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY 1")
+		rows, err := pg.Query(ctx, "SELECT oid, xmin::text, datname::text, datallowconn FROM pg_database ORDER BY datname")
 		if err != nil {
 			return err
 		}
-		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		var oid uint32
+		var written, name string
+		var open bool
+		_, err = pgx.ForEachRow(rows, []any{&oid, &written, &name, &open}, func() error {
+			cat.Databases[oid] = written
+			if open {
+				names = append(names, name)
+			}
+			return nil
+		})
 		return err
 	})
 	if err != nil {
