@@ -64,6 +64,7 @@ func (a *app) run(ctx context.Context) error {
 	if c.pgdata == "" {
 		return usagef("outrider run needs the data directory of the server: set PGDATA or --pgdata")
 	}
+	leanMemory(a.env, p.Memory.Limit)
 	env := func(name string) string { v, _ := a.env(name); return v }
 	// Asked for each time a server is met: the directory may not be there yet, and may be another one later.
 	c.identify = func() (archive.Identity, error) { return identify(env, c.pgdata, version()) }
