@@ -13,6 +13,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"outrider.dev/sidecar/internal/wal"
 )
 
 // Extension is the suffix of everything that we compress: zstd frames with checksums, one or, for a segment that went up
@@ -72,7 +74,17 @@ func (c *codec) compressFrom(dst []byte, src io.Reader, n int64) ([]byte, error)
 // appending is a slice as a writer.
 type appending []byte
 
+// largeBuffer is the size from which on a buffer grows to that of a segment at once: small steps would leave several
+// times as much garbage behind as is stored in the end.
+const largeBuffer = 4 << 20
+
 func (a *appending) Write(p []byte) (int, error) {
+	if n := len(*a) + len(p); n > cap(*a) && n < wal.DefaultSegmentSize {
+		if n = max(2*cap(*a), n); n > largeBuffer {
+			n = wal.DefaultSegmentSize + largeBuffer/16
+		}
+		*a = append(make([]byte, 0, n), *a...)
+	}
 	*a = append(*a, p...)
 	return len(p), nil
 }

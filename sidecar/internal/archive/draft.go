@@ -25,7 +25,7 @@ const (
 	// time to compress the segment as a whole.
 	maxFrames = 64
 	// maxDraft bounds the memory of a draft whose content does not compress.
-	maxDraft = 8 << 20
+	maxDraft = 4 << 20
 )
 
 // NewDraft begins a segment.
