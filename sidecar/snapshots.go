@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -60,6 +61,7 @@ func (v *voyage) attempt(ctx context.Context, why string) {
 	v.lastLooked, v.skipped = began, false
 	v.log.Info("a snapshot begins", "reason", why)
 	err := v.takeOne(ctx)
+	giveBack()
 	v.took = time.Since(began)
 	v.failed = time.Time{}
 	if err == nil || ctx.Err() != nil {
@@ -92,9 +94,18 @@ func (v *voyage) situation(ctx context.Context, now time.Time) basebackup.Situat
 	if s.Last.IsZero() {
 		s.Last = beganAt(*last)
 	}
-	s.Load = basebackup.Load{Raw: last.Sentinel.UncompressedSize, WAL: distance(last.Start(), durable.LSN)}
+	s.Load = basebackup.Load{Raw: unpacked(*last), WAL: distance(last.Start(), durable.LSN)}
 	s.Unchanged = v.unchanged(ctx, *last, durable)
 	return s
+}
+
+// unpacked is how many bytes a restore from a snapshot unpacks, all that it is built on included.
+func unpacked(b archive.Backup) int64 {
+	if b.Manifest == nil {
+		return b.Sentinel.UncompressedSize
+	}
+	raw, _ := b.Manifest.Restored()
+	return raw
 }
 
 func beganAt(b archive.Backup) time.Time {
@@ -136,7 +147,11 @@ func (v *voyage) takeOne(ctx context.Context) error {
 }
 
 func (v *voyage) taker(progress func(basebackup.Progress)) *basebackup.Taker {
+	v.mu.Lock()
+	known := slices.Clone(v.snapshots)
+	v.mu.Unlock()
 	return basebackup.New(basebackup.Config{
+		Lists: v.arch, Known: known,
 		PGDATA: v.files.pgdata, Epoch: v.epoch.Number, Instance: v.writer.Instance, Hostname: v.writer.Host,
 		Server: backupServer{pg: v.files.pg, conn: v.conn, log: v.log}, Archive: v.arch, WAL: v.ship,
 		Log: v.log, Metrics: v.backups, Progress: progress,
@@ -148,6 +163,9 @@ func (v *voyage) taken(ctx context.Context, m archive.Manifest) {
 	start, stop := uint64(m.Start), uint64(m.Stop)
 	b := archive.Backup{Name: m.Name, StartSegment: m.Name[5:29], Manifest: &m, ModTime: m.StopTime}
 	b.Sentinel.LSN, b.Sentinel.FinishLSN, b.Sentinel.UncompressedSize = &start, &stop, m.RawSize
+	if m.Delta != nil {
+		b.Sentinel.DeltaFrom = &m.Delta.Parent
+	}
 	v.mu.Lock()
 	v.snapshots = append(v.snapshots, b)
 	v.gapFrom = 0
@@ -157,7 +175,7 @@ func (v *voyage) taken(ctx context.Context, m archive.Manifest) {
 		r.LastSnapshot = infoOf(b)
 	})
 	v.note("snapshot_taken", "name", m.Name, "start", m.Start.String(), "stop", m.Stop.String(), "stored_bytes", m.StoredSize,
-		"raw_bytes", m.RawSize, "seconds", m.StopTime.Sub(m.StartTime).Seconds(), "bad_pages", len(m.Checksums.Bad))
+		"raw_bytes", m.RawSize, "seconds", m.StopTime.Sub(m.StartTime).Seconds(), "bad_pages", len(m.Checksums.Bad), "delta", m.Delta != nil)
 	v.board.set(stateProtected, "")
 	v.settleRestore(context.WithoutCancel(ctx), v.conn, true)
 }
