@@ -159,6 +159,25 @@ func testDiverged(t *testing.T, w *writer, old string, bulk int, wantPlan error)
 
 // The server was restored and promoted, and lost its sidecar before that could claim the new timeline.
 func testPromoted(t *testing.T, w *writer) {
+	t.Run("in the middle of a record", func(t *testing.T) {
+		bucket := cloneBucket(t, w.bucket)
+		a := archive.New(bucket)
+		must(t, a.WAL(segmentSize).RemoveChunks(t.Context(), w.tail[len(w.tail)-1:]))
+		last := w.tail[len(w.tail)-1]
+		raw, err := w.w.ReadChunk(t.Context(), last)
+		must(t, err)
+		last.To -= 20
+		_, err = a.WAL(segmentSize).PutChunk(t.Context(), last, raw[:last.To-last.From])
+		must(t, err)
+		r := restoreTo(t, a, Request{})
+		if r.plan.ReplayEnd >= last.To {
+			t.Fatalf("the plan replays up to %s, past the last whole record before %s", r.plan.ReplayEnd, last.To)
+		}
+		s := r.start()
+		s.Kill()
+		must(t, Finish(r.dir))
+		verdict(t, a, r.dir, DiskOurs)
+	})
 	for name, req := range map[string]Request{"latest": {}, "a past point": {Target: Target{LSN: w.pos - 300_000}}} {
 		t.Run(name, func(t *testing.T) {
 			bucket := cloneBucket(t, w.bucket)

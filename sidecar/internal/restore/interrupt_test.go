@@ -26,7 +26,7 @@ func TestInterruptedAnywhere(t *testing.T) {
 	s.insert(6)
 	want := contentOf(t, recovering(t, s.writer.a, Request{}, Options{}).dir)
 
-	for round := range 12 {
+	for round := range 8 {
 		bucket := cloneBucket(t, s.bucket)
 		a := archive.New(bucket)
 		dir := filepath.Join(t.TempDir(), "data")

@@ -57,14 +57,19 @@ type countingReader struct {
 	ctx   context.Context //nolint:containedctx // a reader has none, and lives as long as one call
 	meter *meter
 	n     int64
+	err   error // how it ended, if not by its end: a reader of tar does not tell a transfer that broke off from a short tar
 }
 
 func (c *countingReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
+		c.err = err
 		return 0, err
 	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
+	if err != nil && err != io.EOF {
+		c.err = err
+	}
 	c.meter.add(int64(n), 0)
 	return n, err
 }

@@ -3,14 +3,18 @@ package restore
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -117,6 +121,50 @@ func TestStoreIsAwayForAMoment(t *testing.T) {
 	must(t, err)
 	if last.Step != "wal" || last.Bytes != last.Total || last.Files != plan.Segments || res.Segments != plan.Segments {
 		t.Errorf("the last progress is %+v, %d segments were laid; the plan has %d", last, res.Segments, plan.Segments)
+	}
+	wantRows(t, r.start(), 1, 2, 3, 4, 5)
+}
+
+// breaking is a bucket where the first transfer of each object breaks off in the middle.
+type breaking struct {
+	*archivetest.Bucket
+	seen sync.Map
+}
+
+func (b *breaking) Open(ctx context.Context, key string, r archive.Range) (io.ReadCloser, archive.ObjectInfo, error) {
+	body, info, err := b.Bucket.Open(ctx, key, r)
+	if _, again := b.seen.LoadOrStore(key, true); again || err != nil || strings.HasSuffix(key, ".json") {
+		return body, info, err
+	}
+	broken := iotest.ErrReader(fmt.Errorf("reading %s: %w", key, io.ErrUnexpectedEOF))
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(body, info.Size/2), broken), body}, info, nil
+}
+
+// A transfer that breaks off is neither the end of the WAL nor a damaged object.
+func TestTransfersThatBreakOff(t *testing.T) {
+	s := tell(t)
+	want, err := NewPlan(t.Context(), s.writer.a, Request{})
+	must(t, err)
+	b := &breaking{Bucket: s.bucket}
+	a := archive.New(b)
+	var plan Plan
+	for try := 0; ; try++ {
+		if plan, err = NewPlan(t.Context(), a, Request{}); err == nil {
+			break
+		}
+		if errors.Is(err, archive.ErrCorrupt) || errors.Is(err, ErrHole) || errors.Is(err, ErrNoSnapshot) || try > 20 {
+			t.Fatalf("planning while transfers break off: %v", err)
+		}
+	}
+	if plan.ReplayEnd != want.ReplayEnd || !plan.LastCommit.Equal(want.LastCommit) {
+		t.Errorf("while transfers break off the plan goes to %s, %s; otherwise to %s, %s", plan.ReplayEnd, plan.LastCommit, want.ReplayEnd, want.LastCommit)
+	}
+	r := layDown(t, a, plan)
+	if diff := differ(contentOf(t, recovering(t, s.writer.a, Request{}, Options{}).dir), contentOf(t, r.dir)); diff != "" {
+		t.Error(diff)
 	}
 	wantRows(t, r.start(), 1, 2, 3, 4, 5)
 }

@@ -91,6 +91,23 @@ func TestDamagedSnapshots(t *testing.T) {
 	}
 }
 
+// What the manifest says is believed, even where the store's checksums agree.
+func TestManifestThatDisagrees(t *testing.T) {
+	s := tell(t)
+	for name, change := range map[string]func(*archive.Part){
+		"files": func(p *archive.Part) { p.Files++ }, "bytes": func(p *archive.Part) { p.RawSize++ },
+		"checksum": func(p *archive.Part) { p.CRC64++ },
+	} {
+		plan, err := NewPlan(t.Context(), s.writer.a, Request{})
+		must(t, err)
+		change(&plan.Snapshot.Links[0].Parts[1])
+		_, err = Restore(t.Context(), s.writer.a, plan, Options{Dir: filepath.Join(t.TempDir(), "data")})
+		if !errors.Is(err, archive.ErrCorrupt) {
+			t.Errorf("another number of %s: %v, want ErrCorrupt", name, err)
+		}
+	}
+}
+
 // handmade is a snapshot without a manifest, of members that a test chooses.
 func handmade(t *testing.T, members []tar.Header, end bool) *unpackTest {
 	t.Helper()

@@ -82,7 +82,7 @@ func (f *filler) piece(ctx context.Context, file *os.File, j job, p archive.Piec
 		// What lies behind the cut belongs to another branch, but only at its end the object is known to be right.
 		_, err = io.Copy(io.Discard, r)
 	}
-	return errors.Join(notAnEnd(err), r.Close())
+	return errors.Join(tooShort(err), r.Close())
 }
 
 // checkPages looks at the header of each page. PostgreSQL takes a page that does not belong there for the end of the

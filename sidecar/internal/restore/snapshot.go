@@ -251,11 +251,15 @@ func (p *planner) links(ctx context.Context, b archive.Backup, s *Snapshot) (why
 		if !b.Delta() {
 			break
 		}
-		parent := *b.Sentinel.DeltaFrom
+		parent, ours := *b.Sentinel.DeltaFrom, b.Manifest != nil
 		if b, err = p.src.Backup(ctx, parent); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: its parent %s is gone", archive.ErrCorrupt, parent), nil
 		} else if err != nil {
 			return nil, err
+		}
+		if ours && b.Manifest == nil {
+			// We build on nothing that has none, and without it nobody can tell whether all of it is there.
+			return fmt.Errorf("%w: the manifest of its parent %s is gone", archive.ErrCorrupt, parent), nil
 		}
 	}
 	slices.Reverse(s.Links)

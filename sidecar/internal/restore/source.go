@@ -58,9 +58,9 @@ func (s *source) read(p []byte, at wal.LSN) (int, error) {
 			p = p[:min(uint64(len(p)), uint64(piece.To-at))]
 			n, err := s.readPiece(p, piece, at)
 			if errors.Is(err, fs.ErrNotExist) {
-				return s.sealedMeanwhile(p, at, err)
+				n, err = s.sealedMeanwhile(p, at, err)
 			}
-			return n, err
+			return n, noEnd(err)
 		}
 	}
 	return 0, fmt.Errorf("%w: timeline %d at %s", ErrHole, seg.Timeline, at)
@@ -75,8 +75,20 @@ func (s *source) enter(seg wal.Segment) error {
 	return nil
 }
 
-// sealedMeanwhile reads from the sealed segment when a chunk is gone that was there before. An object that is gone is
-// no end of the WAL, so the error must not look like one.
+// noEnd keeps the error of a transfer that broke off, and of an object that is gone, from looking like the end of the
+// WAL.
+func noEnd(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) {
+		return opaque{err.Error()}
+	}
+	return err
+}
+
+type opaque struct{ text string }
+
+func (o opaque) Error() string { return o.text }
+
+// sealedMeanwhile reads from the sealed segment when a chunk is gone that was there before.
 func (s *source) sealedMeanwhile(p []byte, at wal.LSN, missing error) (int, error) {
 	piece, err := sealedPiece(s.ctx, s.w, s.segment)
 	if err == nil && piece.From <= at && at < piece.To {
@@ -89,7 +101,7 @@ func (s *source) sealedMeanwhile(p []byte, at wal.LSN, missing error) (int, erro
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
-	return 0, fmt.Errorf("%w: %v", ErrHole, missing) //nolint:errorlint // it must not match fs.ErrNotExist
+	return 0, fmt.Errorf("%w: %w", ErrHole, opaque{missing.Error()})
 }
 
 // sealedPiece asks whether a segment whose chunk is gone was sealed; fs.ErrNotExist if not.
@@ -122,19 +134,20 @@ func (s *source) readPiece(p []byte, piece archive.Piece, at wal.LSN) (int, erro
 	skipped, err := io.CopyN(io.Discard, s.stream, int64(at-s.pos))
 	s.pos += wal.LSN(skipped)
 	if err != nil {
-		return 0, fmt.Errorf("reading segment %s: %w", piece.Segment.Name(s.inv.Size), notAnEnd(err))
+		return 0, fmt.Errorf("reading segment %s: %w", piece.Segment.Name(s.inv.Size), tooShort(err))
 	}
 	n, err := io.ReadFull(s.stream, p)
 	s.pos += wal.LSN(n)
 	if err != nil {
-		return n, fmt.Errorf("reading segment %s: %w", piece.Segment.Name(s.inv.Size), notAnEnd(err))
+		return n, fmt.Errorf("reading segment %s: %w", piece.Segment.Name(s.inv.Size), tooShort(err))
 	}
 	return n, nil
 }
 
-// notAnEnd keeps a stream that is too short from looking like the end of the WAL.
-func notAnEnd(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+// tooShort says of an object that was read to its end and has too little in it that it is damaged. Errors of the
+// transfer are wrapped, those of io.ReadFull and io.CopyN are not.
+func tooShort(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // as above
 		return fmt.Errorf("%w: it ends early", archive.ErrCorrupt)
 	}
 	return err

@@ -42,6 +42,30 @@ func (r restored) wantCuts() {
 	}
 }
 
+// Until the server has read the label recovery begins where that says: pg_control is the last file of a snapshot to be
+// read, and may know a later checkpoint.
+func TestWhereRecoveryBegins(t *testing.T) {
+	w := startWriter(t, 0, nil)
+	w.snapshot()
+	w.bulk(2)
+	r := recovering(t, w.a, Request{}, Options{})
+	w.db.Exec("CHECKPOINT")
+	later, err := os.ReadFile(wal.ControlPath(w.db.DataDir))
+	must(t, err)
+	must(t, os.WriteFile(wal.ControlPath(r.dir), later, 0o600))
+	from, err := restoreFrom(r.dir, r.plan)
+	if from != r.plan.Legs[0].From || err != nil {
+		t.Errorf("with the label recovery begins at %s, %v; want %s", from, err, r.plan.Legs[0].From)
+	}
+	must(t, os.Rename(filepath.Join(r.dir, "backup_label"), filepath.Join(r.dir, "backup_label.old")))
+	c, err := wal.ReadControl(r.dir)
+	must(t, err)
+	from, err = restoreFrom(r.dir, r.plan)
+	if from != segmentSize.Floor(c.Redo) || from <= r.plan.Legs[0].From || err != nil {
+		t.Errorf("without the label recovery begins at %s, %v; want the segment of %s", from, err, c.Redo)
+	}
+}
+
 func TestSpoolDrops(t *testing.T) {
 	s := spool{dir: t.TempDir(), id: "x"}
 	must(t, s.prepare(nil, 0))

@@ -83,7 +83,12 @@ const (
 	maxPartWait  = 15 * time.Second
 )
 
-// part unpacks one part, again if reading it failed in a way that time may heal: files are written from their
+// transferError is an error of getting a part, not of its content or of the disk.
+type transferError struct{ error }
+
+func (e transferError) Unwrap() error { return e.error }
+
+// part unpacks one part, again if getting it failed in a way that time may heal: files are written from their
 // beginning, and the pages of increments to the same places.
 func (u *unpacker) part(ctx context.Context, p archive.Part) error {
 	wait := firstPartTry
@@ -93,8 +98,8 @@ func (u *unpacker) part(ctx context.Context, p archive.Part) error {
 			u.laid(files)
 			return nil
 		}
-		var local *fs.PathError // nothing of the archive's: a full disk is not waited for
-		if try == partTries || final(err) || errors.As(err, &local) || errors.Is(err, fs.ErrPermission) || ctx.Err() != nil {
+		var transfer transferError
+		if try == partTries || !errors.As(err, &transfer) || final(err) || errors.Is(err, fs.ErrPermission) || ctx.Err() != nil {
 			return err
 		}
 		u.meter.add(-bytes, 0)
@@ -120,7 +125,7 @@ func (u *unpacker) laid(files int) {
 func (u *unpacker) partOnce(ctx context.Context, p archive.Part) (files int, bytes int64, err error) {
 	body, err := u.src.OpenPart(ctx, u.link.Name, p)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, transferError{err}
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	raw := &countingReader{r: body, ctx: ctx, meter: u.meter}
@@ -128,8 +133,13 @@ func (u *unpacker) partOnce(ctx context.Context, p archive.Part) (files int, byt
 	if err == nil {
 		_, err = io.Copy(onlyZeros{}, raw)
 	}
-	if err != nil {
-		return files, raw.n, notTruncated(err)
+	switch {
+	case raw.err != nil:
+		return files, raw.n, transferError{raw.err}
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader):
+		return files, raw.n, fmt.Errorf("%w: %w", archive.ErrCorrupt, err)
+	case err != nil:
+		return files, raw.n, err
 	}
 	if u.link.Manifest && (raw.n != p.RawSize || files != p.Files) {
 		return files, raw.n, fmt.Errorf("%w: it holds %d bytes and %d files, the manifest says %d and %d", archive.ErrCorrupt,
@@ -148,14 +158,6 @@ func (onlyZeros) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
-}
-
-// notTruncated says of a stream that ends early that the object is damaged.
-func notTruncated(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) {
-		return fmt.Errorf("%w: %w", archive.ErrCorrupt, err)
-	}
-	return err
 }
 
 // tar reads the members. A tar ends with a block of zeros: one that was cut between two members does not, and would
