@@ -35,11 +35,27 @@ func (v *verifier) checkSnapshots(ctx context.Context) ([]task, error) {
 			}
 			v.notef(ParentMissing, b.Name, "%s, which it is built on, is not there: it cannot be restored", *last.Sentinel.DeltaFrom)
 		}
+		if err := v.checkFilesMetadata(ctx, b); err != nil {
+			return nil, err
+		}
 		for _, p := range v.partsToRead(b, stored) {
 			work = append(work, v.partTask(b.Name, p))
 		}
 	}
 	return work, nil
+}
+
+// checkFilesMetadata reads the list without which a delta cannot be restored.
+func (v *verifier) checkFilesMetadata(ctx context.Context, b archive.Backup) error {
+	if b.Manifest == nil || b.Manifest.FilesMetadata == nil {
+		return nil
+	}
+	var doc struct{ Files map[string]struct{} }
+	err := v.w.FilesMetadata(ctx, b.Name, b.Manifest.FilesMetadata, &doc)
+	if err != nil && v.damaged(b.Name+"/files_metadata.json", err) {
+		return nil
+	}
+	return err
 }
 
 // partsToRead compares the parts of a snapshot with its manifest. Without one, what is there is all there is to go by.
