@@ -11,6 +11,7 @@ FUZZTIME ?= 30s
 COUNT ?= 1
 CYCLES ?= 50
 SEED ?=
+ARGS ?=
 
 tools := $(CURDIR)/.cache/bin
 lint := $(tools)/golangci-lint
@@ -22,15 +23,15 @@ name = $(firstword $(subst =, ,$1))
 where = $(lastword $(subst =, ,$1))
 ready := $(foreach p,$(programs),$(if $(wildcard $(call where,$p)/main.go),$p))
 
-# program runs a program of e2e that may not be there yet.
-program = @$(if $(wildcard e2e/$1/*.go),go build -o bin/$1 ./e2e/$1 && bin/$1,echo "make $@: e2e/$1 is not there yet" >&2; exit 1;)
+# program runs a program of e2e, with ARGS, that may not be there yet.
+program = @$(if $(wildcard e2e/$1/*.go),go build -o bin/$1 ./e2e/$1 && bin/$1 $(ARGS),echo "make $@: e2e/$1 is not there yet" >&2; exit 1;)
 
 ##@ Everyday
 
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 
 .PHONY: build
@@ -77,13 +78,18 @@ soak: ## Load, kill, restore elsewhere, compare: CYCLES=50; SEED=n repeats a run
 	OUTRIDER_CYCLES=$(CYCLES) OUTRIDER_SEED=$(SEED) go test -count=1 -timeout=0 -v ./e2e/cycles
 
 .PHONY: idle
-idle: ## Count the OSS requests of an idle database for five real minutes
+idle: build ## Count the OSS requests of an idle database for five real minutes
 	@.ci/setup demo
 	$(call program,idle)
 
 .PHONY: bench
-bench: ## Run the benchmarks; PKG chooses, COUNT=6 repeats for benchstat
+bench: ## Run the benchmarks of the packages; PKG chooses, COUNT=6 repeats for benchstat (see also bench-e2e)
 	go test -run '^$$' -bench . -benchmem -count=$(COUNT) -timeout=0 $(PKG)
+
+.PHONY: bench-e2e
+bench-e2e: build ## Measure the programs on a real server, beside pgBackRest if it is installed; ARGS="-rounds 1 -only backlog"
+	@.ci/setup demo
+	$(call program,bench)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME=30s; PKG chooses
