@@ -1,0 +1,119 @@
+package inject
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"outrider.dev/sidecar/policy"
+)
+
+func (w *work) warn(format string, args ...any) {
+	w.warnings = append(w.warnings, fmt.Sprintf(format, args...))
+}
+
+// podLevel is the name of the pod's own level in policy.Sources.
+const podLevel = "pod"
+
+// detect finds the PostgreSQL container and the policy. A wrong policy matters only to a pod that has one, or that has
+// annotations of ours itself: a mistake on a namespace must not keep its other pods from starting.
+func (w *work) detect() (bool, error) {
+	p, sources, perr := policy.Resolve(append(slices.Clone(w.in.Levels), policy.Pod(w.pod.Annotations))...)
+	w.policy, w.sources = p, sources
+	servers := w.servers()
+	if perr != nil {
+		if len(servers) > 0 || w.annotated() {
+			return false, refuse(BadPolicy, "%w", perr)
+		}
+		return false, nil
+	}
+	if p.Container != "" {
+		i := slices.IndexFunc(w.pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == p.Container })
+		if i >= 0 {
+			w.choose(i)
+			return true, nil
+		}
+		if sources["container"] == podLevel {
+			return false, refuse(NoContainer, "the annotation %scontainer names %s, and the pod has no such container: it has %s",
+				policy.Prefix, p.Container, names(w.pod.Spec.Containers))
+		}
+	}
+	switch {
+	case len(servers) == 1:
+		w.choose(servers[0])
+		return true, nil
+	case len(servers) > 1:
+		var found []corev1.Container
+		for _, i := range servers {
+			found = append(found, w.pod.Spec.Containers[i])
+		}
+		return false, refuse(ManyContainers, "the containers %s all look like PostgreSQL: name the one to protect in %scontainer", names(found), policy.Prefix)
+	case p.Protect == policy.ProtectEnabled:
+		return false, refuse(NoContainer, "protection is asked for, and none of the containers %s has an image that is known to run PostgreSQL: name it in %scontainer, and its data directory in %spgdata",
+			names(w.pod.Spec.Containers), policy.Prefix, policy.Prefix)
+	}
+	w.lookalikes()
+	return false, nil
+}
+
+func (w *work) choose(i int) {
+	w.postgres, w.image = i, layoutOf(&w.pod.Spec.Containers[i])
+	if m := w.image.major; m > 0 && (m < oldest || m > newest) {
+		w.warn("container %s runs PostgreSQL %d by its image's tag: %d to %d are supported", w.pg().Name, m, oldest, newest)
+	}
+}
+
+// The majors that the sidecar knows.
+const oldest, newest = 14, 18
+
+// servers are the indexes of containers that run PostgreSQL from a known image.
+func (w *work) servers() (found []int) {
+	for i := range w.pod.Spec.Containers {
+		if c := &w.pod.Spec.Containers[i]; layoutOf(c).family != unknownImage && runsServer(c) {
+			found = append(found, i)
+		}
+	}
+	return found
+}
+
+// annotated tells whether the pod itself carries an annotation of ours, so that somebody meant it.
+func (w *work) annotated() bool {
+	for name := range w.pod.Annotations {
+		if strings.HasPrefix(name, policy.Prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// lookalikes warns of containers that may well be PostgreSQL.
+func (w *work) lookalikes() {
+	for i := range w.pod.Spec.Containers {
+		c := &w.pod.Spec.Containers[i]
+		if !runsServer(c) || !looksLikePostgres(c) {
+			continue
+		}
+		w.warn("container %s (%s) looks like PostgreSQL, but its image is not known, so it is not protected: name it in %scontainer and its data directory in %spgdata, or set %sprotect to disabled",
+			c.Name, c.Image, policy.Prefix, policy.Prefix, policy.Prefix)
+	}
+}
+
+func looksLikePostgres(c *corev1.Container) bool {
+	if slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "PGDATA" }) {
+		return true
+	}
+	has := func(s string) func(string) bool { return func(part string) bool { return strings.Contains(s, part) } }
+	base := parseReference(c.Image).base()
+	return slices.ContainsFunc([]string{"postgres", "timescale", "spilo"}, has(base)) &&
+		!slices.ContainsFunc([]string{"export", "operator", "backup", "client", "pool", "proxy", "bounce", "prometheus", "adapter", "admin"}, has(base))
+}
+
+func names(containers []corev1.Container) string {
+	list := make([]string, len(containers))
+	for i, c := range containers {
+		list[i] = c.Name
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,17 @@
+// The program outrider-webhook makes pods protected. So far it shows what that means: the command inject says offline
+// what the webhook would change, and why not.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := execute(ctx, newApp(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	cancel()
+	os.Exit(code)
+}
