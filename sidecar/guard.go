@@ -54,7 +54,7 @@ var errRefused = errors.New("not protected")
 // mended, and where the archive has to be read for an answer.
 const (
 	retryInterval   = 500 * time.Millisecond
-	mendInterval    = 3 * time.Second
+	mendInterval    = 2 * time.Second
 	refusedInterval = 10 * time.Second
 )
 
@@ -91,7 +91,10 @@ func (g *guard) protect(soft, hard context.Context) error {
 
 // explain turns the reason why nothing is shipped into a state, and says how long to wait.
 func (g *guard) explain(ctx context.Context, err error) time.Duration {
-	state, _ := postgres.Probe(ctx, g.dir.pg, g.dir.pgdata)
+	state, closed := g.dir.closed()
+	if !closed {
+		state, _ = postgres.Probe(ctx, g.dir.pg, g.dir.pgdata)
+	}
 	switch {
 	case errors.Is(err, postgres.ErrInRecovery), state == postgres.InRecoveryNoHotStandby:
 		g.board.set(stateRecovering, "Postgres is in recovery; shipping begins when it is promoted")
@@ -115,6 +118,9 @@ func (g *guard) sail(soft, hard context.Context) error {
 	defer cancel(nil)
 	// Until shipping begins nothing is under way that a signal must not cut.
 	stop := context.AfterFunc(soft, func() { cancel(errStopping) })
+	if state, closed := g.dir.closed(); closed {
+		return fmt.Errorf("postgres: %s", state)
+	}
 	conn, err := postgres.Connect(ctx, g.dir.pg)
 	if err != nil {
 		return err

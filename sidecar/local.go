@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"outrider.dev/sidecar/internal/postgres"
 	"outrider.dev/sidecar/internal/ship"
@@ -43,6 +44,25 @@ func (l localFiles) Alive(ctx context.Context) (bool, error) {
 	default:
 		return true, nil
 	}
+}
+
+// closed tells from the lock file alone that the server takes no sessions now. Each question would be an error in the
+// server's log, and a recovery can take hours. What a crashed server left behind may say so too; then there is nobody to
+// ask either.
+func (l localFiles) closed() (postgres.State, bool) {
+	status, err := postgres.PostmasterStatus(l.pgdata)
+	if err != nil {
+		return postgres.Unknown, false // no file, or not for us: asking is all there is
+	}
+	switch status {
+	case postgres.StatusStarting:
+		return postgres.StartingUp, true
+	case postgres.StatusStandby:
+		return postgres.InRecoveryNoHotStandby, true
+	case postgres.StatusStopping:
+		return postgres.ShuttingDown, true
+	}
+	return postgres.Unknown, false
 }
 
 // branch is one timeline of the local directory with its ancestry.
@@ -127,6 +147,21 @@ func (b branch) sync(from, to wal.LSN) error {
 		}
 	}
 	return nil
+}
+
+// changedSince tells whether the WAL after a position may have been written to since t. Where it cannot be told, yes.
+func (b branch) changedSince(at wal.LSN, t time.Time) bool {
+	seg := b.size.SegmentAt(b.timeline, at)
+	for _, path := range []string{b.path(seg), b.path(seg.Next())} {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) && path != b.path(seg) {
+			continue
+		}
+		if err != nil || !info.ModTime().Before(t) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b branch) path(s wal.Segment) string { return filepath.Join(b.walDir(), s.Name(b.size)) }

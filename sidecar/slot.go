@@ -49,7 +49,7 @@ func (v *voyage) keepSlot(ctx context.Context) error {
 
 func (k *slotKeeper) step(ctx context.Context) error {
 	keep := k.ship.Keep()
-	if trouble := k.trouble(); trouble {
+	if k.behind() {
 		over, err := k.overBacklog(ctx, keep)
 		if err != nil || over {
 			return err
@@ -74,9 +74,11 @@ func (k *slotKeeper) step(ctx context.Context) error {
 	return err
 }
 
-func (k *slotKeeper) trouble() bool {
+// behind tells whether the archive does not take WAL as it comes.
+func (k *slotKeeper) behind() bool {
+	age, known := k.tail.Age(k.ship.Durable().LSN)
 	_, err := k.ship.Trouble()
-	return err != nil
+	return err != nil || known && age > lagLeast
 }
 
 // overBacklog looks how much WAL Postgres keeps while the archive does not take it. What happens at the bound is the

@@ -62,16 +62,21 @@ func (s *source) gone(err error) bool {
 
 // followFiles waits for complete valid records past after. It ends when the server accepts sessions again.
 func (s *source) followFiles(ctx context.Context, after wal.Position) (wal.Position, error) {
+	var looked time.Time
 	for {
-		if state, _ := postgres.Probe(ctx, s.files.pg, s.files.pgdata); state == postgres.Accepting {
+		if s.back(ctx) {
 			return after, errBack
 		}
-		end, err := s.files.ValidEnd(after)
-		if err != nil && s.soft.Err() == nil && ctx.Err() == nil {
-			return after, err
-		}
-		if err == nil && end > after.LSN {
-			return wal.Position{Timeline: after.Timeline, LSN: end}, nil
+		// File times are coarse: what was written right after the last look may bear an earlier time.
+		if s.files.changedSince(after.LSN, looked.Add(-time.Second)) {
+			looked = time.Now()
+			end, err := s.files.ValidEnd(after)
+			if err != nil && s.soft.Err() == nil && ctx.Err() == nil {
+				return after, err
+			}
+			if err == nil && end > after.LSN {
+				return wal.Position{Timeline: after.Timeline, LSN: end}, nil
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -79,6 +84,15 @@ func (s *source) followFiles(ctx context.Context, after wal.Position) (wal.Posit
 		case <-time.After(offlineInterval):
 		}
 	}
+}
+
+// back tells whether the server accepts sessions again.
+func (s *source) back(ctx context.Context) bool {
+	if _, closed := s.files.closed(); closed {
+		return false
+	}
+	state, _ := postgres.Probe(ctx, s.files.pg, s.files.pgdata)
+	return state == postgres.Accepting
 }
 
 // flushed adapts the connection to what tail and drain ask.
