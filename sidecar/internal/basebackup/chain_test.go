@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"outrider.dev/e2e/pgtest"
@@ -25,6 +26,7 @@ import (
 type chain struct {
 	*world
 	wal     *archive.WAL
+	tli     wal.Timeline
 	shipped wal.LSN
 	known   []archive.Backup // of the chain
 	space   string           // where the tablespace lies
@@ -43,7 +45,7 @@ func newChain(t *testing.T, major int, checksums bool) *chain {
 	w := newWorld(t, pgtest.Start(t, pgtest.Options{Major: major, InitdbArgs: args, Settings: map[string]string{
 		"fsync": "off", "wal_keep_size": "20GB", "autovacuum_naptime": "1s", "shared_buffers": "16MB", "max_wal_size": "8GB",
 	}}))
-	c := &chain{world: w, wal: w.archive.WAL(wal.MinSegmentSize), space: filepath.Join(publicDir(t), "space")}
+	c := &chain{world: w, wal: w.archive.WAL(wal.MinSegmentSize), tli: 1, space: filepath.Join(publicDir(t), "space")}
 	mkdirLike(t, c.space, w.DataDir)
 	f, err := server{w.Server}.Facts(t.Context())
 	check(t, err)
@@ -74,10 +76,10 @@ func (c *chain) ship(t *testing.T) {
 	t.Helper()
 	c.Exec("CREATE TABLE IF NOT EXISTS switched ()", "SELECT pg_switch_wal()")
 	for end := c.wal.Size.Floor(c.flushed(t)); c.shipped < end; c.shipped += wal.LSN(c.wal.Size) {
-		seg := c.wal.Size.SegmentAt(1, c.shipped)
+		seg := c.wal.Size.SegmentAt(c.tli, c.shipped)
 		f, err := os.Open(filepath.Join(c.DataDir, "pg_wal", seg.Name(c.wal.Size)))
 		check(t, err)
-		_, err = c.wal.Seal(t.Context(), archive.SealRequest{Segment: seg, Epoch: 1, Raw: f, Valid: int64(c.wal.Size)})
+		_, err = c.wal.Seal(t.Context(), archive.SealRequest{Segment: seg, Epoch: uint64(c.tli), Raw: f, Valid: int64(c.wal.Size)})
 		check(t, errors.Join(err, f.Close()))
 	}
 }
@@ -128,6 +130,31 @@ func (c *chain) laid(t *testing.T, name string, fill bool) string {
 		check(t, err)
 	}
 	return dir
+}
+
+// moves restores a snapshot to another directory and goes on there, on a new timeline.
+func (c *chain) moves(t *testing.T, name string) {
+	t.Helper()
+	dir := c.laid(t, name, true)
+	if c.spaceOID() != "0" {
+		c.space = fmt.Sprintf("%s-%d", c.space, c.restore)
+	}
+	c.Server.Stop(pgtest.Immediate)
+	c.Server = pgtest.Open(t, dir, pgtest.Options{Settings: map[string]string{"fsync": "off", "wal_keep_size": "20GB"}})
+	c.Exec("CHECKPOINT")
+	c.tli = wal.Timeline(pgtest.Query[int32](c.Server, "SELECT timeline_id FROM pg_control_checkpoint()"))
+	raw, err := os.ReadFile(filepath.Join(dir, "pg_wal", wal.HistoryName(c.tli)))
+	check(t, err)
+	h, err := wal.ParseHistory(c.tli, string(raw))
+	check(t, err)
+	at := h[len(h)-1]
+	c.shipped = c.wal.Size.Floor(at.LSN)
+	check(t, c.archive.ClaimEpoch(t.Context(), archive.Epoch{Number: uint64(c.tli), Writer: archive.Identity{Instance: "pod-2"}, ClaimedAt: time.Now()}))
+	check(t, c.archive.ClaimTimeline(t.Context(), archive.TimelineClaim{
+		Timeline: c.tli, Epoch: uint64(c.tli), Parent: at.Parent, Switch: at.LSN, ClaimedAt: time.Now(),
+	}))
+	c.ship(t)
+	check(t, c.archive.PutHistory(t.Context(), c.tli, raw))
 }
 
 func (c *chain) spaceOID() string {
@@ -328,6 +355,83 @@ func (c *chain) populate() {
 	}
 }
 
+// compare takes a delta and a full snapshot of a server at rest, and compares what they become.
+func (c *chain) compare(t *testing.T, checksums bool) archive.Backup {
+	t.Helper()
+	// Hints that a look at the catalogs would set are set before both, and autovacuum comes to rest.
+	c.Exec("ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
+	for pgtest.Query[int](c.Server, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'") > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	_, err := server{c.Server}.Facts(t.Context())
+	check(t, err)
+	c.Exec("CREATE TABLE IF NOT EXISTS switched ()", "CHECKPOINT")
+	delta := c.next(t)
+	full := c.takeOn(t, nil)
+	same(t, contents(t, c.laid(t, delta.Name, false)), contents(t, c.laid(t, full.Name, false)), checksums)
+	c.Exec("ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()")
+	return delta
+}
+
+// TestChainGoesOnElsewhere: after a restore all files are others, and a delta still holds only what changed.
+func TestChainGoesOnElsewhere(t *testing.T) {
+	majors := pgtest.Majors(t)
+	for name, checksums := range map[string]bool{"checksums": true, "no checksums": false} {
+		t.Run(name, func(t *testing.T) {
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			c := newChain(t, majors[len(majors)-1], checksums)
+			c.populate()
+			c.next(t)
+			stop := c.churn(t, seed, 1)
+			last := c.next(t)
+			stop()
+			c.moves(t, last.Name)
+			stop = c.churn(t, seed+10, 1)
+			c.next(t)
+			stop()
+			delta := c.compare(t, checksums)
+			if !delta.Delta() || delta.Timeline() != 2 {
+				t.Errorf("%s is no delta on timeline 2", delta.Name)
+			}
+			moved := c.known[len(c.known)-2].Manifest.Delta
+			if moved == nil || moved.ChangedBytes > moved.DataBytes/2 || moved.UnchangedFiles > 0 || moved.PatchedFiles == 0 {
+				t.Errorf("the first delta after the restore is %+v", moved)
+			}
+			c.verify(t, c.laid(t, delta.Name, true), pgtest.Query[string](c.Server, sums))
+		})
+	}
+}
+
+// TestDatabaseMadeAgain: pages of a template are older than the parent of a delta, and still they are new.
+func TestDatabaseMadeAgain(t *testing.T) {
+	majors := pgtest.Majors(t)
+	major := majors[len(majors)-1]
+	if major < 15 {
+		pgtest.Binaries(t, 15) // older ones choose the object id themselves
+	}
+	for name, elsewhere := range map[string]bool{"in place": false, "elsewhere": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newChain(t, major, true)
+			c.populate()
+			c.Exec("CREATE DATABASE first OID 77777 STRATEGY file_copy TEMPLATE template0")
+			inside, err := pgx.Connect(t.Context(), c.ConnString("first"))
+			check(t, err)
+			_, err = inside.Exec(t.Context(), "UPDATE pg_proc SET procost = procost + 1 WHERE oid::int % 50 = 0")
+			check(t, err)
+			check(t, inside.Close(t.Context()))
+			last := c.next(t)
+			c.Exec("DROP DATABASE first", "CREATE DATABASE second OID 77777 STRATEGY file_copy TEMPLATE template0")
+			if elsewhere {
+				c.moves(t, last.Name)
+			}
+			if delta := c.compare(t, true); !delta.Delta() {
+				t.Errorf("%s is no delta", delta.Name)
+			}
+		})
+	}
+}
+
 // TestChainBecomesWhatAFullSnapshotIs has everything change while deltas are taken, and compares what they add up to
 // with full snapshots.
 func TestChainBecomesWhatAFullSnapshotIs(t *testing.T) {
@@ -359,17 +463,7 @@ func testChain(t *testing.T, major int, checksums bool) {
 			c.verify(t, c.laid(t, b.Name, true), pgtest.Query[string](c.Server, sums))
 		}
 		stop()
-		// Hints that a look at the catalogs would set are set before both, and autovacuum comes to rest.
-		c.Exec("ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
-		for pgtest.Query[int](c.Server, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'") > 0 {
-			time.Sleep(10 * time.Millisecond)
-		}
-		_, err := server{c.Server}.Facts(t.Context())
-		check(t, err)
-		c.Exec("CREATE TABLE IF NOT EXISTS switched ()", "CHECKPOINT")
-		delta := c.next(t)
-		full := c.takeOn(t, nil)
-		same(t, contents(t, c.laid(t, delta.Name, false)), contents(t, c.laid(t, full.Name, false)), checksums)
+		delta := c.compare(t, checksums)
 		for _, k := range []archive.Backup{b, delta} {
 			if d := k.Manifest.Delta; d != nil {
 				total.Count++
@@ -384,7 +478,6 @@ func testChain(t *testing.T, major int, checksums bool) {
 		if t.Failed() {
 			return
 		}
-		c.Exec("ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()")
 	}
 	if total.Count < 3 || total.PatchedFiles == 0 || total.UnchangedFiles == 0 || total.WholeFiles == 0 || total.ChangedPages == 0 {
 		t.Errorf("the chain tested nothing: %+v", total)
