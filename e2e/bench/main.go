@@ -26,8 +26,6 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == reapVerb {
 		os.Exit(reap(os.Args[2:]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	var c config
 	var only string
 	flag.StringVar(&c.bin, "bin", "bin", "directory of the programs outrider and devcloud")
@@ -40,9 +38,11 @@ func main() {
 	flag.BoolVar(&c.keep, "keep", false, "leave the directories with all logs behind")
 	flag.Parse()
 	c.parts = strings.Split(only, ",")
-	if err := run(ctx, c); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, c)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
 		os.Exit(1)
 	}
 }

@@ -53,7 +53,10 @@ func (b *bench) protect(ctx context.Context, c *stage.Cloud, root string, p *sta
 	if err != nil {
 		return nil, err
 	}
-	return o, o.Protected(ctx)
+	if err := o.Protected(ctx); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 // quit ends outrider in order.

@@ -62,14 +62,13 @@ func percentile(values []float64, p float64) float64 {
 }
 
 // value adds a figure that stands alone.
-func (r *report) value(name, unit string, target float64, values ...float64) *row {
+func (r *report) value(name, unit string, target float64, values ...float64) {
 	w := row{Name: name, Unit: unit, Value: spreadOf(values), Target: target}
 	if target > 0 {
 		met := w.Value.Median <= target
 		w.Met = &met
 	}
 	r.Rows = append(r.Rows, w)
-	return &r.Rows[len(r.Rows)-1]
 }
 
 // against adds a figure beside that of the peer, which is absent where the peer is.

@@ -27,15 +27,15 @@ import (
 const documentedPerMinute = 2
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	bin := flag.String("bin", "bin", "directory of the programs outrider and devcloud")
 	long := flag.Duration("for", 5*time.Minute, "how long to watch")
 	keep := flag.Bool("keep", false, "leave the directories with all logs behind")
 	flag.Parse()
-	if err := run(ctx, os.Stdout, *bin, watching{long: *long, keep: *keep}); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Stdout, *bin, watching{long: *long, keep: *keep})
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "idle:", err)
-		stop()
 		os.Exit(1)
 	}
 }

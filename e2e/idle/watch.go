@@ -155,7 +155,6 @@ type reading struct {
 	wal       int64
 	memory    usage.Memory
 	queries   map[string]int
-	snapshots int
 }
 
 func (s *subject) read(ctx context.Context) (r reading, err error) {
