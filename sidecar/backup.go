@@ -71,7 +71,7 @@ func (a *app) backup(ctx context.Context, full bool) error {
 	if err != nil || len(epochs) == 0 {
 		return errors.Join(err, errors.New("no writer has claimed this archive: start outrider run first"))
 	}
-	known, err := onTimeline(ctx, arch, server.Timeline)
+	known, err := onTimeline(ctx, arch.WAL(server.SegmentSize), server.Timeline)
 	if err != nil {
 		return err
 	}
@@ -97,15 +97,16 @@ func (a *app) backup(ctx context.Context, full bool) error {
 
 // onTimeline are the snapshots that a delta may be built on: those of the server's timeline, and what they are built
 // on. Whether one of an earlier timeline leads to this server only `outrider run` knows.
-func onTimeline(ctx context.Context, arch *archive.Archive, t wal.Timeline) ([]archive.Backup, error) {
-	all, err := arch.Backups(ctx)
+func onTimeline(ctx context.Context, w *archive.WAL, t wal.Timeline) ([]archive.Backup, error) {
+	all, err := w.Backups(ctx)
+	if err != nil || !slices.ContainsFunc(all, func(b archive.Backup) bool { return b.Timeline() == t }) {
+		return nil, err
+	}
+	inv, err := w.Inventory(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(all, func(b archive.Backup) bool { return b.Timeline() == t }) {
-		return nil, nil
-	}
-	return slices.DeleteFunc(all, func(b archive.Backup) bool { return b.Timeline() > t }), nil
+	return slices.DeleteFunc(all, func(b archive.Backup) bool { return b.Timeline() > t || inv.Overtaken(b) }), nil
 }
 
 // polledDurable learns from the archive how far the `outrider run` beside us has shipped.

@@ -128,6 +128,20 @@ func (inv *Inventory) owners(t wal.Timeline) []owned {
 	return all
 }
 
+// Overtaken tells whether a snapshot ends where another writer than its own had begun to own the timeline: then what it
+// holds is not what the archive's WAL leads to. It is false where that cannot be told.
+func (inv *Inventory) Overtaken(k Backup) bool {
+	if k.Manifest == nil {
+		return false
+	}
+	for _, o := range inv.owners(k.Timeline()) {
+		if o.epoch == k.Manifest.Epoch {
+			return k.Stop() > o.to
+		}
+	}
+	return false
+}
+
 // Piece is a stretch of WAL inside one segment and where it is: in the sealed object, or in a chunk.
 type Piece struct {
 	Segment  wal.Segment

@@ -305,3 +305,24 @@ func TestInventory(t *testing.T) {
 		t.Errorf("a history that is none: %v, want %v", err, archive.ErrCorrupt)
 	}
 }
+
+func TestOvertaken(t *testing.T) {
+	inv := archive.Inventory{
+		Size: wal.DefaultSegmentSize, Claims: map[wal.Timeline]archive.TimelineClaim{1: {Timeline: 1, Epoch: 1}},
+		Epochs: []archive.Epoch{owner(1, 1, 0), owner(3, 1, 0x5000000), owner(4, 2, 0x7000000)},
+	}
+	for _, c := range []struct {
+		epoch uint64
+		stop  uint64
+		want  bool
+	}{{1, 0x4000000, false}, {1, 0x5000000, false}, {1, 0x5000001, true}, {3, 0x9000000, false}, {2, 0x9000000, false}} {
+		k := archive.Backup{StartSegment: "000000010000000000000004", Manifest: &archive.Manifest{Epoch: c.epoch}}
+		k.Sentinel.FinishLSN = &c.stop
+		if got := inv.Overtaken(k); got != c.want {
+			t.Errorf("a snapshot of epoch %d that ends at %x: %v, want %v", c.epoch, c.stop, got, c.want)
+		}
+		if k.Manifest = nil; inv.Overtaken(k) {
+			t.Error("of a snapshot without a manifest nobody knows whose it is")
+		}
+	}
+}
