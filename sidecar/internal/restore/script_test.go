@@ -186,3 +186,39 @@ func TestRestoreCommandWaits(t *testing.T) {
 		})
 	}
 }
+
+// The server was killed while it waited for WAL. What it left behind must not write into the data directory of the next
+// one, however much somebody still fills the spool.
+func TestRestoreCommandEndsWithItsServer(t *testing.T) {
+	const name = "000000010000000000000001"
+	for shellName, shell := range shells(t) {
+		st := newScriptTest(t, shell, "outrider/spool")
+		server := exec.CommandContext(t.Context(), "sleep", "60")
+		must(t, server.Start())
+		args := append(append([]string{}, shell[1:]...), st.s.path(scriptFile), name, "pg_wal/RECOVERYXLOG", fmt.Sprint(server.Process.Pid))
+		cmd := exec.CommandContext(t.Context(), shell[0], args...)
+		cmd.Dir = st.dir
+		must(t, cmd.Start())
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		must(t, server.Process.Kill())
+		if err := server.Wait(); err == nil {
+			t.Fatal("the stand-in for the server was not killed")
+		}
+		deadline := time.Now().Add(20 * time.Second)
+		for n, ended := 0, false; !ended; n++ {
+			must(t, st.s.write(aliveFile, fmt.Appendln(nil, n), 0o644))
+			select {
+			case <-done:
+				ended = true
+			case <-time.After(50 * time.Millisecond):
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the command outlives its server", shellName)
+			}
+		}
+		if code := cmd.ProcessState.ExitCode(); code != exitGiveUp {
+			t.Errorf("%s: the command of a server that is gone exits with %d, want %d", shellName, code, exitGiveUp)
+		}
+	}
+}
