@@ -199,8 +199,11 @@ func TestRestoreCommandEndsWithItsServer(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), shell[0], args...)
 		cmd.Dir = st.dir
 		must(t, cmd.Start())
-		done := make(chan error, 1)
-		go func() { done <- cmd.Wait() }()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = cmd.Wait() // its exit status is asked for below
+		}()
 		must(t, server.Process.Kill())
 		if err := server.Wait(); err == nil {
 			t.Fatal("the stand-in for the server was not killed")
