@@ -78,7 +78,7 @@ func TestPreStopWhileTheStoreHangs(t *testing.T) {
 	} else if st.Prepared.TookSeconds > 4 {
 		t.Errorf("the preparation says that it took %.1f s of a grace period of 12 s", st.Prepared.TookSeconds)
 	}
-	w.Faults()
+	w.CutOff()
 	w.StopServer(p, syscall.SIGINT)
 	stop()
 	w.Finish(o)
@@ -106,7 +106,7 @@ func TestNotice(t *testing.T) {
 	})
 	w.Control("DELETE", "spot-termination", "")
 	status("the withdrawal", func(st stage.Status) bool { return st.Notice == nil })
-	w.Faults()
+	w.CutOff()
 	must(t, o.Protected(whole(w)))
 	stop()
 	w.StopServer(p, syscall.SIGINT)

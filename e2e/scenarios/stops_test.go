@@ -94,7 +94,7 @@ func TestSmartStopWaitsForClientsOnly(t *testing.T) {
 	}
 	must(t, client.Close(whole(w)))
 	must(t, p.Wait(whole(w)))
-	w.Faults()
+	w.CutOff()
 	w.Finish(o)
 	receipt(w, true)
 }

@@ -32,7 +32,7 @@ func caughtUp(w *world.World, o *stage.Outrider) {
 func TestStoreIsAway(t *testing.T) {
 	t.Parallel()
 	w := world.New(t, programs, 1)
-	away := 6 * time.Second
+	away := 3 * time.Second
 	if long() {
 		w = world.NewPlain(t, programs, 16)
 		away = 75 * time.Second
@@ -40,6 +40,7 @@ func TestStoreIsAway(t *testing.T) {
 	p := w.Database("db")
 	o := w.Protect(p)
 	stop := w.Load(p)
+	must(t, o.ForgetPeak()) // of the snapshot
 	w.Cloud.Kill()
 	reaches(w, o, "lagging", "not durable")
 	before := w.Acknowledged()
@@ -48,15 +49,17 @@ func TestStoreIsAway(t *testing.T) {
 	if during < int64(away/time.Second)*30 {
 		t.Errorf("only %d commits in %s without the store", during, away)
 	}
+	peak, err := o.PeakMemory()
+	must(t, err)
+	if long() && peak > 64<<20 { // programs with the race detector need several times as much
+		t.Errorf("outrider had %d MiB resident while the store was away", peak>>20)
+	}
 	must(t, w.Cloud.Restart(whole(w)))
 	caughtUp(w, o)
 	w.Work(time.Second)
-	peak, err := o.PeakMemory()
+	after, err := o.PeakMemory()
 	must(t, err)
-	t.Logf("%d commits while the store was away, peak memory %d MiB", during, peak>>20)
-	if long() && peak > 256<<20 { // a snapshot was taken too
-		t.Errorf("outrider had %d MiB resident", peak>>20)
-	}
+	t.Logf("%d commits while the store was away; peak memory %d MiB, %d MiB after the backlog", during, peak>>20, after>>20)
 	kill := w.Crash(p, o)
 	stop()
 	r := w.Judge(w.Restore("again"), ledger.Options{Kill: kill, RPO: 2 * world.RPO})
@@ -88,9 +91,13 @@ func TestKeysAreRevoked(t *testing.T) {
 
 // Whatever the store does to requests, what is acknowledged is stored.
 func TestStoreStumbles(t *testing.T) {
+	slow := `{"op":"*","kind":"delay","delay":"1s"}`
+	if long() {
+		slow = `{"op":"*","kind":"delay","delay":"2s"}`
+	}
 	for name, faults := range map[string][]string{
 		"every second answer is lost": {`{"op":"*","kind":"reset_after","probability":0.5,"seed":1}`},
-		"slow":                        {`{"op":"*","kind":"delay","delay":"2s"}`},
+		"slow":                        {slow},
 		"throttled":                   {`{"op":"*","kind":"status","status":503,"code":"SlowDown","probability":0.4,"seed":2}`, `{"op":"*","kind":"throttle","rate":2000000}`},
 	} {
 		t.Run(name, func(t *testing.T) {

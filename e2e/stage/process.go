@@ -91,6 +91,11 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
+// ForgetPeak makes PeakMemory begin anew (proc(5), clear_refs).
+func (p *Process) ForgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0)
+}
+
 // PeakMemory is the most memory that was resident so far, in bytes.
 func (p *Process) PeakMemory() (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))

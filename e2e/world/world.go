@@ -138,6 +138,13 @@ func (w *World) Faults(faults ...string) {
 	Must(w.T, w.Cloud.Faults(w.Deadline(Long), faults...))
 }
 
+// CutOff takes all faults away, with the requests that hang in them: the store is started again.
+func (w *World) CutOff() {
+	w.T.Helper()
+	w.Cloud.Kill()
+	Must(w.T, w.Cloud.Restart(w.Deadline(Long)))
+}
+
 // Control turns a switch of the cloud.
 func (w *World) Control(method, path, body string) {
 	w.T.Helper()
