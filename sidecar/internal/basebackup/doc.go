@@ -14,6 +14,8 @@
 // one that vanished is left out (replay removes it, or makes it anew). What does not belong into a snapshot is left out
 // by its exact place, not by its name: see rules.go.
 //
-// A part is planned as a list of entries before anything is read. Leaving out what has not changed since an earlier
-// snapshot would go between the two.
+// A part is planned as a list of entries before anything is read. In a delta, files that have not changed since an earlier
+// snapshot are taken out before that, by what the file system says of them, and of other files of relations only those
+// pages are stored that changed, by their LSNs. When that is right, and when it is not, is in delta.go and increment.go.
+// Whatever is in doubt is stored whole, and a snapshot with doubts about what it would be built on is a full one.
 package basebackup

@@ -21,7 +21,7 @@ type Metrics struct {
 }
 
 type lastSnapshot struct {
-	time, seconds, raw, stored, files, badPages prometheus.Gauge
+	time, seconds, raw, stored, files, delta, badPages prometheus.Gauge
 }
 
 // NewMetrics makes and registers them; reg may be nil.
@@ -44,6 +44,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			raw:      gauge("last_raw_bytes", "Size of the last snapshot before compression."),
 			stored:   gauge("last_stored_bytes", "Size of the last snapshot in the archive."),
 			files:    gauge("last_files", "Files in the last snapshot."),
+			delta:    gauge("last_delta", "1 if the last snapshot holds only what changed since an earlier one, 0 if it is a full one."),
 			badPages: gauge("last_bad_pages", "Pages with a wrong checksum in the last snapshot, at most 100; absent without checksums."),
 		},
 	}
@@ -60,12 +61,16 @@ func (m *Metrics) succeeded(s archive.Manifest, took time.Duration) {
 	m.last.raw.Set(float64(s.RawSize))
 	m.last.stored.Set(float64(s.StoredSize))
 	m.last.files.Set(float64(s.Files))
+	m.last.delta.Set(0)
+	if s.Delta != nil {
+		m.last.delta.Set(1)
+	}
 	m.last.badPages.Set(float64(len(s.Checksums.Bad)))
 	m.known.Do(func() {
 		if m.reg == nil {
 			return
 		}
-		m.reg.MustRegister(m.last.time, m.last.seconds, m.last.raw, m.last.stored, m.last.files)
+		m.reg.MustRegister(m.last.time, m.last.seconds, m.last.raw, m.last.stored, m.last.files, m.last.delta)
 		if s.Checksums.Enabled {
 			m.reg.MustRegister(m.last.badPages)
 		}
