@@ -42,7 +42,7 @@ func readConfig(path string) (config, error) {
 		return c, fmt.Errorf("%w: reading the configuration: %w", errUsage, err)
 	}
 	if err := yaml.UnmarshalStrict(b, &c); err != nil {
-		return c, fmt.Errorf("%w: reading the configuration %s: %w: the values of policy are text, put numbers, on, off, true and false in quotes", errUsage, path, err)
+		return c, fmt.Errorf("%w: reading the configuration %s: %w", errUsage, path, err)
 	}
 	if c.Image == "" {
 		return c, fmt.Errorf("%w: the configuration %s has an empty image: leave it out, or name the image of the sidecar", errUsage, path)

@@ -107,7 +107,7 @@ func flagsOf(c *corev1.Container) serverFlags {
 }
 
 func (f *serverFlags) assign(s string) {
-	if name, value, ok := strings.Cut(s, "="); ok {
+	if name, value, ok := strings.Cut(strings.Trim(s, `"'`), "="); ok {
 		f.set(strings.ReplaceAll(name, "-", "_"), value)
 	}
 }

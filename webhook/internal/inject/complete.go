@@ -20,11 +20,15 @@ func (w *work) completePolicy() error {
 		}
 		p.Archive = checked
 	}
+	if w.user.uid > 0 {
+		// Where the restore runs as root, it is who shall own what it writes.
+		p.RunAs = policy.RunAs{UID: w.user.uid, GID: w.user.gid}
+	}
 	// The sidecar divides the time that there is, which may be more than was asked for. The policy ends at an hour.
 	p.Grace = min(time.Duration(w.graceSeconds())*time.Second, time.Hour)
 	w.boundBacklog()
-	for _, key := range []string{"cluster", "container", "pgdata"} {
-		if w.sources[key] == "" {
+	for _, key := range []string{"cluster", "container", "pgdata", "run-as"} {
+		if w.sources[key] == "" && (key != "run-as" || w.user.uid > 0) {
 			w.sources[key] = Detected
 		}
 	}

@@ -32,7 +32,7 @@ func (w *work) restore(mounts []corev1.VolumeMount) corev1.Container {
 		c.Args = append(c.Args, "--waldir="+literal(w.data.wal))
 	}
 	c.Env = append(w.shared(mounts), corev1.EnvVar{Name: "OUTRIDER_SPOOL", Value: spoolDir})
-	c.VolumeMounts = append(mounts, spoolMount(), identityMount())
+	c.VolumeMounts = slices.Concat(mounts, []corev1.VolumeMount{spoolMount(), identityMount()})
 	c.SecurityContext = w.asStarted()
 	c.Resources = w.restoreResources()
 	return c
@@ -44,9 +44,13 @@ func (w *work) sidecar(mounts []corev1.VolumeMount) corev1.Container {
 	libpq, password := w.libpq()
 	c := w.container(SidecarContainer, "run")
 	c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
-	c.Env = unrepeated(slices.Concat(w.shared(append(readOnly(mounts), password...)), w.evacuation(), libpq))
-	c.VolumeMounts = append(append(readOnly(mounts), password...), spoolMount(), identityMount())
+	mounts = slices.Concat(readOnly(mounts), password)
+	c.Env = unrepeated(slices.Concat(w.shared(mounts), w.evacuation(), libpq))
+	c.VolumeMounts = slices.Concat(mounts, []corev1.VolumeMount{spoolMount(), identityMount()})
 	c.Ports = []corev1.ContainerPort{{Name: SidecarContainer, ContainerPort: port, Protocol: corev1.ProtocolTCP}}
+	if w.pod.Spec.HostNetwork {
+		c.Ports[0].HostPort = port // so that the scheduler knows
+	}
 	c.ReadinessProbe = &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{HTTPGet: get("/readyz", intstr.FromString(SidecarContainer))},
 		// Generous, because a sidecar that is not ready takes the database out of its Service.

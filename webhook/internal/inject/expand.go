@@ -47,7 +47,7 @@ func references(s string) (names []string) {
 }
 
 // literal protects a value from being expanded.
-func literal(s string) string { return strings.ReplaceAll(s, "$(", "$$(") }
+func literal(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 
 // known is what can be said of a variable's value without a cluster.
 type known string

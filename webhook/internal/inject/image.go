@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"outrider.dev/sidecar/policy"
 )
 
 // family is a kind of PostgreSQL image whose ways are known.
@@ -20,7 +22,7 @@ const (
 )
 
 // unknown is an id that cannot be told.
-const unknown = -1
+const unknown = policy.NoGID
 
 // layout is what is known of an image from its name. Paths and ids are those of the images' Dockerfiles:
 // docker-library/postgres, timescale/timescaledb-docker (built on the Alpine one of docker-library),

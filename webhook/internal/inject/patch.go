@@ -57,7 +57,8 @@ type differ struct{ ops []Operation }
 
 func (d *differ) add(path string, v any)     { d.ops = append(d.ops, Operation{"add", path, v}) }
 func (d *differ) replace(path string, v any) { d.ops = append(d.ops, Operation{"replace", path, v}) }
-func (d *differ) remove(path string)         { d.ops = append(d.ops, Operation{Op: "remove", Path: path}) }
+
+func (d *differ) remove(path string) { d.ops = append(d.ops, Operation{Op: "remove", Path: path}) }
 
 func (d *differ) compare(path string, before, after any) error {
 	if reflect.DeepEqual(before, after) {

@@ -116,10 +116,10 @@ func isOurs(list string, element any) bool {
 	m, _ := element.(map[string]any)
 	name, _ := m["name"].(string)
 	volume := name == spoolVolume || name == dataVolume || name == identityVolume
-	switch {
-	case list == "/spec/initContainers":
+	switch list {
+	case "/spec/initContainers":
 		return isOurContainer(name)
-	case list == "/spec/volumes":
+	case "/spec/volumes":
 		return volume
 	}
 	return volume && strings.HasSuffix(list, "/volumeMounts")

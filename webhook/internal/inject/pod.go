@@ -26,7 +26,7 @@ func (w *work) inject() error {
 	if err := w.changePostgres(); err != nil {
 		return err
 	}
-	restore, sidecar := w.restore(slices.Clone(mounts)), w.sidecar(mounts)
+	restore, sidecar := w.restore(mounts), w.sidecar(mounts)
 	spec := &w.pod.Spec
 	w.warnOfPod()
 	at := behindMesh(spec.InitContainers)

@@ -9,7 +9,7 @@ import (
 // the first word of a denial.
 type Reason string
 
-// The pod is protected.
+// Injected means that the pod is protected.
 const Injected Reason = "injected"
 
 // The pod is none of ours and is admitted as it is.
