@@ -20,7 +20,7 @@ import (
 // randomPods runs a check on pods that are injected, of which there are enough.
 func randomPods(t *testing.T, check func(m maker, pod *corev1.Pod, d Decision) error) {
 	t.Helper()
-	const rounds = 500
+	const rounds = 250
 	seed := uint64(time.Now().UnixNano())
 	reasons := map[Reason]int{}
 	for i := range rounds {
