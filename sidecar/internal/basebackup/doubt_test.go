@@ -9,12 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"outrider.dev/e2e/pgtest"
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/restore"
-	"outrider.dev/sidecar/internal/wal"
 )
 
 // TestDoubtMakesAFullSnapshot: whatever is wrong with what a delta would be built on, the next snapshot is right.
