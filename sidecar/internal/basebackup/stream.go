@@ -185,8 +185,9 @@ func (s *stream) describe(e entry, f *os.File, info fs.FileInfo) error {
 		h.Size = s.inc.length()
 		s.size = h.Size
 	}
-	b, err := encode(h)
-	s.ready = append(b, body...)
+	var err error
+	s.ready, err = encode(h)
+	s.ready = append(s.ready, body...)
 	return err
 }
 
