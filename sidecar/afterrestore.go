@@ -18,8 +18,9 @@ func (g *guard) restoredFrom() (target, from string) {
 	if err != nil {
 		return "", ""
 	}
-	if !m.Plan.Target.Latest() {
-		target = m.Plan.Target.String()
+	// "latest@1" is a point in the past too: another branch was the newest.
+	if t := m.Plan.Target.String(); t != "latest" {
+		target = t
 	}
 	if m.Plan.SystemIdentifier != 0 {
 		from = g.policy.RestoreFrom
@@ -45,6 +46,12 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot
 	}
 	if m.Fork && !snapshot {
 		return
+	}
+	if v := g.current(); v != nil && !m.Fork {
+		if err := m.Plan.Arrived(v.facts.files.history.Begin()); err != nil {
+			g.log.Error("the recovery ended before the end of the archive", "error", err)
+			g.note("restored_short", "error", err.Error())
+		}
 	}
 	if err := restore.Finish(g.dir.pgdata); err != nil {
 		g.log.Warn("the marker of the restore stays", "error", err)

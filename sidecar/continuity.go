@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/restore"
@@ -52,6 +53,17 @@ func recorded(ctx context.Context, store *archive.WAL, p archive.Piece) (from, t
 	info, err := store.StatSegment(ctx, p.Segment)
 	start := p.Segment.Start(store.Size)
 	return start, start + wal.LSN(info.Valid), info.SHA256, err
+}
+
+// readableBackups are all snapshots but the damaged ones, which must not keep WAL from being shipped.
+func (g *guard) readableBackups(ctx context.Context) ([]archive.Backup, error) {
+	all, err := g.arch.AllBackups(ctx)
+	return slices.DeleteFunc(all, func(b archive.Backup) bool {
+		if b.Damage != nil {
+			g.log.Error("a snapshot is damaged and counts for nothing", "snapshot", b.Name, "error", b.Damage)
+		}
+		return b.Damage != nil
+	}), err
 }
 
 // usable are the snapshots from which the present can be reached: those of this branch of history whose WAL is in the

@@ -127,7 +127,7 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	if err != nil {
 		return nil, err
 	}
-	snapshots, err := g.arch.Backups(ctx)
+	snapshots, err := g.readableBackups(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,9 @@ type Backup struct {
 	ModTime      time.Time // of the sentinel, by the store's clock
 	Sentinel     Sentinel
 	Manifest     *Manifest // nil for a backup of WAL-G's
+	// Damage is why the documents of the backup cannot be read; nothing but Name and StartSegment is known then. Only
+	// AllBackups lists such a backup.
+	Damage error
 }
 
 // Delta tells whether the backup holds only what changed since another one.
@@ -55,8 +58,24 @@ func lsnOf(n *uint64) wal.LSN {
 	return wal.LSN(*n)
 }
 
-// Backups reads all backups that have a sentinel, by timeline and start, never by the time of the object.
+// Backups reads all backups that have a sentinel, by timeline and start, never by the time of the object. A damaged
+// document is an error.
 func (a *Archive) Backups(ctx context.Context) ([]Backup, error) {
+	all, err := a.AllBackups(ctx)
+	for _, b := range all {
+		if err == nil {
+			err = b.Damage
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// AllBackups is Backups for those who have to go on: one damaged document must keep neither WAL from being shipped nor
+// other backups from being restored. Damaged ones are listed with their Damage.
+func (a *Archive) AllBackups(ctx context.Context) ([]Backup, error) {
 	names, err := a.BackupNames(ctx)
 	if err != nil {
 		return nil, err
@@ -65,6 +84,9 @@ func (a *Archive) Backups(ctx context.Context) ([]Backup, error) {
 		b, err := a.Backup(ctx, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return Backup{}, nil // expired since it was listed
+		}
+		if errors.Is(err, ErrCorrupt) {
+			return Backup{Name: name, StartSegment: name[5:29], Damage: err}, nil
 		}
 		return b, err
 	})

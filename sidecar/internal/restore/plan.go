@@ -172,7 +172,7 @@ func open(ctx context.Context, src *archive.Archive) (*archive.WAL, uint64, []ar
 			return nil, 0, nil, ErrNothing
 		}
 	}
-	backups, err := src.Backups(ctx)
+	backups, err := src.AllBackups(ctx)
 	if err != nil {
 		return nil, 0, nil, err
 	}

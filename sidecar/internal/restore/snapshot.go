@@ -134,6 +134,9 @@ func (p *planner) noSnapshot(onBranch []archive.Backup) error {
 
 func (p *planner) notOnBranch() error {
 	for _, b := range p.backups {
+		if b.Name == p.req.Backup && b.Damage != nil {
+			return fmt.Errorf("snapshot %s: %w", b.Name, b.Damage)
+		}
 		if b.Name == p.req.Backup {
 			return fmt.Errorf("%w: snapshot %s was taken on timeline %d, which the branch of timeline %d does not contain at that point: ask for the target @%d",
 				ErrAmbiguous, b.Name, b.Timeline(), p.branch.Timeline, b.Timeline())
@@ -147,6 +150,10 @@ func (p *planner) onBranch() []archive.Backup {
 	var found []archive.Backup
 	for _, b := range p.backups {
 		if p.req.Backup != "" && b.Name != p.req.Backup {
+			continue
+		}
+		if b.Damage != nil {
+			p.warn("snapshot %s is passed over: %v", b.Name, b.Damage)
 			continue
 		}
 		if id := b.Sentinel.SystemIdentifier; id != nil && p.plan.SystemIdentifier != 0 && *id != p.plan.SystemIdentifier {
