@@ -24,19 +24,50 @@ func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error
 	if err != nil {
 		return nil, err
 	}
+	answered := g.holdMeanwhile(ctx, conn)
 	v, err := g.claim(ctx, conn, f)
+	answered()
 	switch {
 	case err == nil:
+		g.held = false
 		return v, nil
 	case !refused(err) && ctx.Err() == nil:
-		// The archive cannot be asked yet. Until it can, this disk may be the only place where the WAL is.
-		g.held = true
-		err = errors.Join(err, g.ensureSlot(ctx, conn))
+		err = errors.Join(err, g.hold(ctx, conn))
 	case g.held:
 		g.held = false
 		err = errors.Join(err, conn.DropSlot(ctx, slotName))
 	}
 	return nil, err
+}
+
+// hold makes the server keep its WAL while the archive cannot be asked: until it can, this disk may be the only place
+// where the WAL is.
+func (g *guard) hold(ctx context.Context, conn *postgres.Conn) error {
+	g.held = true
+	return g.ensureSlot(ctx, conn)
+}
+
+// holdMeanwhile holds the WAL if the archive does not answer soon: the store is given up only after many tries. The
+// function that it returns ends the waiting.
+func (g *guard) holdMeanwhile(ctx context.Context, conn *postgres.Conn) (answered func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(mendInterval):
+		}
+		if err := g.hold(ctx, conn); err != nil && ctx.Err() == nil {
+			g.log.Warn("the server's WAL cannot be held while the archive is asked", "error", err)
+		}
+		g.board.set(stateLagging, "the archive has not answered yet, Postgres keeps its WAL")
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // refused tells whether the archive was asked and this server is not to be shipped to it.
