@@ -70,7 +70,7 @@ func TestStoreIsAwayAtStart(t *testing.T) {
 	p := w.Database("db")
 	w.Cloud.Kill()
 	o := w.Outrider(p, "--grace", "10s")
-	reaches(w, o, "lagging", "archive", "connect")
+	reaches(w, o, "lagging", "archive")
 	if ready, text, err := o.Ready(whole(w)); !ready || err != nil {
 		t.Errorf("/readyz is red while the store is awaited: %s, %v", text, err)
 	}
