@@ -75,7 +75,7 @@ race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pk
 .PHONY: soak
 soak: ## Load, kill, restore elsewhere, compare: CYCLES=50; SEED=n repeats a run
 	@.ci/setup test
-	OUTRIDER_CYCLES=$(CYCLES) OUTRIDER_SEED=$(SEED) go test -count=1 -timeout=0 -v ./e2e/cycles
+	OUTRIDER_SOAK=1 OUTRIDER_CYCLES=$(CYCLES) OUTRIDER_SEED=$(SEED) go test -count=1 -timeout=0 -v ./e2e/cycles
 
 .PHONY: idle
 idle: build ## Count the OSS requests of an idle database for five real minutes

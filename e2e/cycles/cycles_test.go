@@ -28,7 +28,11 @@ type life struct {
 
 func begin(t *testing.T) *life {
 	t.Helper()
-	w := world.New(t, programs, 16)
+	newWorld := world.New
+	if world.Soak() {
+		newWorld = world.NewPlain
+	}
+	w := newWorld(t, programs, 16)
 	return &life{World: w, server: w.Database("n0")}
 }
 
@@ -52,7 +56,7 @@ func TestCrashes(t *testing.T) {
 		kill := l.Crash(l.server, o)
 		stop()
 		l.Faults()
-		report := l.comeBack(cycle, ledger.Options{Kill: kill, RPO: world.RPO})
+		report := l.comeBack(cycle, ledger.Options{Kill: kill, RPO: world.Judged()})
 		age := 0.0
 		if report.OldestLostAge != nil {
 			age = *report.OldestLostAge

@@ -62,7 +62,7 @@ func TestStoreIsAway(t *testing.T) {
 	t.Logf("%d commits while the store was away; peak memory %d MiB, %d MiB after the backlog", during, peak>>20, after>>20)
 	kill := w.Crash(p, o)
 	stop()
-	r := w.Judge(w.Restore("again"), ledger.Options{Kill: kill, RPO: 2 * world.RPO})
+	r := w.Judge(w.Restore("again"), ledger.Options{Kill: kill, RPO: world.Judged()})
 	must(t, r.Err())
 }
 
