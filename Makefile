@@ -68,7 +68,7 @@ lint: $(lint) ## Check style, import rules and frequent mistakes (.golangci.yml)
 
 .PHONY: race
 race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pkg RUN=regexp choose
-	go run ./e2e/testgate -race -shuffle=on -timeout=9m $(if $(RUN),-run '$(RUN)') $(PKG)
+	go run ./e2e/testgate -race -shuffle=on -timeout=25m $(if $(RUN),-run '$(RUN)') $(PKG)
 
 ##@ Longer runs
 
