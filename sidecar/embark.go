@@ -192,7 +192,11 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	}
 	g.journal.SetEpoch(e.Number)
 	g.note("shipping", "timeline", f.server.Timeline, "from", start.Durable.String(), "continued", continued, "gap_from", start.GapFrom.String())
-	return g.newVoyage(conn, f, e, start, g.usable(inv, snapshots, f.files, start.GapFrom))
+	v, err := g.newVoyage(conn, f, e, start, g.usable(inv, snapshots, f.files, start.GapFrom))
+	if err == nil {
+		v.leftovers = leftovers(inv, f.server.Timeline)
+	}
+	return v, err
 }
 
 // sameCluster refuses a root that is another system identifier's.

@@ -31,6 +31,7 @@ type voyage struct {
 	keeper    *epoch.Keeper
 	snapshots []archive.Backup // those that a restore could start from
 	gapFrom   wal.LSN
+	leftovers []leftover
 
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time
@@ -71,6 +72,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { return v.keeper.Run(ctx) })
 	group.Go(func() error { return v.keepSlot(ctx) })
 	group.Go(func() error { return v.publishHistory(ctx) })
+	group.Go(func() error { v.sealLeftovers(ctx); return nil })
 	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
 	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })
 	err := group.Wait()

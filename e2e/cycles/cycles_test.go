@@ -11,6 +11,7 @@ import (
 
 	"outrider.dev/e2e/ledger"
 	"outrider.dev/e2e/stage"
+	"outrider.dev/e2e/stock"
 	"outrider.dev/e2e/world"
 )
 
@@ -68,6 +69,20 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	t.Logf("%d crashes, the oldest loss was acknowledged %.3f s before its kill", cycles, worst)
+	l.stock()
+}
+
+// stock reads the archive as tools do that know no chunks: what the crashes left in them must be no hole.
+func (l *life) stock() {
+	l.T.Helper()
+	o := l.Protect(l.server)
+	l.Load(l.server)()
+	l.StopServer(l.server, syscall.SIGINT)
+	l.Finish(o)
+	k := l.Cloud.Keys()
+	a, err := stock.Open(stock.Config{Prefix: l.Root, Endpoint: l.Cloud.OSS, Region: stage.Region, KeyID: k.ID, Secret: k.Secret})
+	world.Must(l.T, err)
+	world.Must(l.T, a.Check(l.Deadline(3*time.Minute)))
 }
 
 // die does what happens before the node goes: nothing, the death of one side first, or a store that stumbles.

@@ -70,8 +70,8 @@ func (w *world) ShipTo(ctx context.Context, to wal.LSN) error {
 	w.durable = max(w.durable, to)
 	return nil
 }
-func (w *world) SealPadded(context.Context) error { w.step("pad"); return nil }
-func (w *world) Sweep(context.Context) error      { return nil }
+func (w *world) SealRest(context.Context, bool) error { w.step("seal"); return nil }
+func (w *world) Sweep(context.Context) error          { return nil }
 
 func (w *world) Alive(context.Context) (bool, error) {
 	a := w.alive[0]

@@ -26,7 +26,8 @@ type Local interface {
 type Shipper interface {
 	Durable() wal.Position
 	ShipTo(ctx context.Context, to wal.LSN) error
-	SealPadded(ctx context.Context) error
+	// SealRest stores the segments that lie in chunks as whole ones, the last one padded if the stop was clean.
+	SealRest(ctx context.Context, clean bool) error
 	Sweep(ctx context.Context) error
 }
 
@@ -69,6 +70,10 @@ func (f *Finisher) Finish(ctx context.Context, r archive.Receipt) (archive.Recei
 	r.FinishedAt = time.Now()
 	if perr := f.Receipts.PutReceipt(ctx, r); perr != nil {
 		err = errors.Join(err, fmt.Errorf("writing the receipt of epoch %d: %w", r.Epoch, perr))
+	}
+	// After the receipt: only tools that know no chunks need it.
+	if serr := f.Ship.SealRest(ctx, r.Clean); serr != nil {
+		f.Log.Warn("the last segments are in the archive as chunks only", "error", serr)
 	}
 	if serr := f.Ship.Sweep(ctx); serr != nil {
 		f.Log.Warn("chunks of sealed segments stay", "error", serr)
@@ -150,10 +155,6 @@ func (f *Finisher) clean(ctx context.Context, r archive.Receipt, c wal.Control) 
 		return r, fmt.Errorf("%w: durable up to %s, the shutdown checkpoint ends at %s", ErrNotAll, at, end)
 	}
 	r.Clean, r.Reason = true, "Postgres shut down cleanly and its shutdown checkpoint is in the archive"
-	if err := f.Ship.SealPadded(ctx); err != nil {
-		// Only tools that know no chunks miss the padded segment.
-		f.Log.Warn("the last segment is in the archive as chunks only", "error", err)
-	}
 	return r, nil
 }
 

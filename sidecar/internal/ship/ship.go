@@ -251,12 +251,16 @@ func (s *Shipper) sealAsync(ctx context.Context, seg wal.Segment) <-chan error {
 	return done
 }
 
-// SealPadded stores the segment that holds the durable end, zero-padded, so that stock tools lose nothing after a
-// clean stop. The chunks stay: they are what a successor on this timeline continues.
-func (s *Shipper) SealPadded(ctx context.Context) error {
+// SealRest seals what went up in chunks: all complete segments and, after a clean stop, the one that holds the durable
+// end, zero-padded, so that stock tools lose nothing. The chunks of that one stay: they are what a successor on this
+// timeline continues. Not to be called while Run runs.
+func (s *Shipper) SealRest(ctx context.Context, clean bool) error {
+	if err := s.seal.work(ctx); err != nil {
+		return err
+	}
 	at := s.durable.get()
 	valid := s.cfg.Size.Offset(at)
-	if valid == 0 {
+	if valid == 0 || !clean {
 		return nil
 	}
 	return s.sealOne(ctx, s.cfg.Size.SegmentAt(s.cfg.Timeline, at), valid, nil)

@@ -328,7 +328,7 @@ func TestCleanStopPadsAndSuccessorContinues(t *testing.T) {
 	if err := s.ShipTo(t.Context(), stop); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SealPadded(t.Context()); err != nil {
+	if err := s.SealRest(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	inv, err := w.Inventory(t.Context())
@@ -364,7 +364,7 @@ func TestPaddedSegmentIsNotReplacedByAStranger(t *testing.T) {
 	d, bucket := newDisk(1), archivetest.Memory()
 	w := claimed(t, bucket, wal.LSN(size))
 	s := newShipper(t, d, w, wal.LSN(size))
-	if err := errors.Join(s.ShipTo(t.Context(), wal.LSN(size)+4000), s.SealPadded(t.Context())); err != nil {
+	if err := errors.Join(s.ShipTo(t.Context(), wal.LSN(size)+4000), s.SealRest(t.Context(), true)); err != nil {
 		t.Fatal(err)
 	}
 	stranger := newShipper(t, d, w, wal.LSN(size))
