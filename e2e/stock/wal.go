@@ -170,8 +170,9 @@ func (a *Archive) checkHoles(ctx context.Context, oldest segment, have map[segme
 		if at == oldest {
 			return nil
 		}
-		if p, ok := parents[at.timeline]; ok && at.number == p.number {
-			at = segment{p.timeline, at.number}
+		// Several timelines may have begun in one segment.
+		for p, ok := parents[at.timeline]; ok && at.number == p.number; p, ok = parents[at.timeline] {
+			at.timeline = p.timeline
 		}
 		at.number--
 	}
