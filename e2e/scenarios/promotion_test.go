@@ -72,3 +72,26 @@ func TestPromotedUnwatched(t *testing.T) {
 	w.Crash(s, o)
 	w.NothingLost(w.Restore("again"))
 }
+
+// The primary goes on for long after its sidecar is lost, and then is lost too. What its standby is promoted from never
+// came into the archive: nothing is called protected before there is a new snapshot.
+func TestPromotedAcrossAHole(t *testing.T) {
+	w := play(t)
+	p := w.Database("primary")
+	o := w.Protect(p)
+	s := standby(w, p, "standby")
+	w.Load(p)()
+	o.Kill()
+	churn(w, p, 4)
+	w.Load(p)()
+	w.StopServer(p, syscall.SIGINT)
+	must(t, s.Exec(whole(w), "select pg_promote()"))
+	must(t, s.Ready(whole(w)))
+	w.Faults(`{"op":"put","prefix":"stage/a/basebackups_005/","kind":"delay","delay":"1s","count":1}`)
+	o = w.Outrider(s)
+	reaches(w, o, "no_snapshot", "timeline 2")
+	must(t, o.Protected(whole(w)))
+	w.StopServer(s, syscall.SIGINT)
+	w.Finish(o)
+	w.NothingLost(w.Restore("again"))
+}

@@ -86,6 +86,9 @@ func TestSmartStopWaitsForClientsOnly(t *testing.T) {
 		err := client.QueryRow(ctx, "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()").Scan(&others)
 		return err == nil && others <= 1 // the one that follows the WAL until the last client has gone
 	})
+	if st, err := o.Status(whole(w)); err != nil || st.SnapshotTrouble != "" {
+		t.Errorf("the snapshot was given up late, for the store: %s, %v", st.SnapshotTrouble, err)
+	}
 	if !p.Running() {
 		t.Error("the server did not wait for its client")
 	}
