@@ -30,9 +30,9 @@ type subject struct {
 	root     string
 }
 
-// settleTime is how long nothing may have moved before the watching begins. A server notes its running transactions up
-// to 15 s after it wrote something else.
-const settleTime = 20 * time.Second
+// settleTime is how long nothing may have moved before the watching begins. A server notes its running transactions some
+// time after it wrote anything else: the background writer does so each 15 s, and may have gone to sleep for 10 s.
+const settleTime = 40 * time.Second
 
 // watch sets a scene up and watches it.
 func watch(ctx context.Context, bin string, w watching, sc scene) (f figures, err error) {
@@ -67,7 +67,7 @@ func leftBehind(err error, dir string) error {
 }
 
 func (s *subject) setUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, errors.New("the database does not come to rest"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("the database does not come to rest"))
 	defer cancel()
 	var err error
 	if s.cloud, err = s.stage.StartCloud(ctx); err != nil {
@@ -89,6 +89,9 @@ func (s *subject) setUp(ctx context.Context) error {
 	if _, err := s.server.Pgbench(ctx, "-i", "-q", "-s", "5"); err != nil {
 		return err
 	}
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
 	var args []string
 	if s.schedule != "" {
 		args = append(args, "--backup-schedule", s.schedule)
@@ -99,10 +102,17 @@ func (s *subject) setUp(ctx context.Context) error {
 	if err := s.outrider.Protected(ctx); err != nil {
 		return err
 	}
-	if err := s.settle(ctx); err != nil {
+	// The end of a snapshot would make the server write a checkpoint while it is watched.
+	if err := s.server.Exec(ctx, "checkpoint"); err != nil {
 		return err
 	}
-	return s.rest(ctx)
+	return s.rest(ctx, func() (string, error) {
+		st, err := s.outrider.Status(ctx)
+		if err == nil && st.Durable != st.Flushed {
+			return time.Now().String(), nil // never the same
+		}
+		return st.Durable, err
+	})
 }
 
 // settle waits until all that the server itself has to do after a load is done. Autovacuum visits one database a minute
@@ -111,33 +121,40 @@ func (s *subject) settle(ctx context.Context) error {
 	if err := s.set(ctx, "alter system set autovacuum_naptime = '1s'"); err != nil {
 		return err
 	}
-	if err := s.server.Exec(ctx, "checkpoint"); err != nil {
+	if err := s.rest(ctx, func() (string, error) {
+		at, err := s.written(ctx)
+		return fmt.Sprint(at), err
+	}); err != nil {
 		return err
 	}
-	if err := s.rest(ctx); err != nil {
-		return err
-	}
-	if err := s.set(ctx, "alter system reset autovacuum_naptime"); err != nil {
-		return err
-	}
-	// What was written since the last checkpoint would make the server write another one while it is watched.
-	return s.server.Exec(ctx, "checkpoint")
+	return s.set(ctx, "alter system reset autovacuum_naptime")
 }
 
-// rest waits until nothing has moved for a while.
-func (s *subject) rest(ctx context.Context) error {
+// rest waits until a position has not moved for a while.
+func (s *subject) rest(ctx context.Context, position func() (string, error)) error {
 	var last string
 	var since time.Time
 	return stage.Until(ctx, "a database at rest", func() (bool, error) {
-		st, err := s.outrider.Status(ctx)
+		now, err := position()
 		if err != nil {
 			return false, err
 		}
-		if st.Durable != last || st.Durable != st.Flushed {
-			last, since = st.Durable, time.Now()
+		if now != last {
+			last, since = now, time.Now()
 		}
 		return time.Since(since) > settleTime, nil
 	})
+}
+
+// written is how much WAL there is.
+func (s *subject) written(ctx context.Context) (n int64, err error) {
+	conn, err := pgx.Connect(ctx, s.server.ConnString())
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").Scan(&n)
+	return n, err
 }
 
 // set changes the configuration of the server.
@@ -172,12 +189,7 @@ func (s *subject) read(ctx context.Context) (r reading, err error) {
 	if r.memory, err = usage.MemoryOf(s.outrider.PID()); err != nil {
 		return r, err
 	}
-	conn, err := pgx.Connect(ctx, s.server.ConnString())
-	if err != nil {
-		return r, err
-	}
-	defer conn.Close(ctx)
-	if err := conn.QueryRow(ctx, "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").Scan(&r.wal); err != nil {
+	if r.wal, err = s.written(ctx); err != nil {
 		return r, fmt.Errorf("asking the server how much WAL there is: %w", err)
 	}
 	r.queries = queriesOf("outrider", s.server.Log(1<<30))
