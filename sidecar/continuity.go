@@ -87,14 +87,19 @@ func (g *guard) usable(inv *archive.Inventory, all []archive.Backup, files branc
 // reaches tells whether the archive holds the WAL from a snapshot on an ancestor up to the segment in which this
 // timeline begins; that one is the first of this timeline too.
 func reaches(inv *archive.Inventory, b archive.Backup, files branch) bool {
-	var ancestry archive.Branch
-	from := wal.LSN(0)
-	for _, s := range files.history {
-		if s.Parent >= b.Timeline() {
-			ancestry.Legs = append(ancestry.Legs, archive.Leg{Timeline: s.Parent, From: from, To: s.LSN})
-		}
-		ancestry.Timeline, from = s.Parent, s.LSN
-	}
+	ancestry := files.ancestry()
+	ancestry.Legs = slices.DeleteFunc(ancestry.Legs, func(g archive.Leg) bool { return g.Timeline < b.Timeline() })
 	end, _ := inv.Reach(ancestry, inv.Size.Floor(b.Start()))
-	return end.LSN >= inv.Size.Floor(from)
+	return end.LSN >= inv.Size.Floor(files.history.Begin())
+}
+
+// ancestry is the branch of the timeline's parent, up to where it was left.
+func (b branch) ancestry() archive.Branch {
+	var a archive.Branch
+	from := wal.LSN(0)
+	for _, s := range b.history {
+		a.Legs = append(a.Legs, archive.Leg{Timeline: s.Parent, From: from, To: s.LSN})
+		a.Timeline, from = s.Parent, s.LSN
+	}
+	return a
 }

@@ -18,18 +18,14 @@ type leftover struct {
 // maxLeftover is the largest segment that is put together in memory.
 const maxLeftover = 64 << 20
 
-// leftovers are those on the branch of timeline t, that timeline itself left aside: its own segments are sealed from
-// their files. The one that holds a fork is complete in the child's copy.
-func leftovers(inv *archive.Inventory, t wal.Timeline) []leftover {
-	b, err := inv.Branch(t)
-	if err != nil || inv.Size > maxLeftover {
+// leftovers are those of the ancestry of a timeline; its own segments are sealed from their files. The one that holds a
+// fork is complete in the child's copy. The ancestry is the server's own: the archive may not know a new timeline yet.
+func leftovers(inv *archive.Inventory, files branch) []leftover {
+	if inv.Size > maxLeftover {
 		return nil
 	}
 	var found []leftover
-	for _, leg := range b.Legs {
-		if leg.Timeline == t {
-			continue
-		}
+	for _, leg := range files.ancestry().Legs {
 		for seg := range inv.Chunks {
 			if _, sealed := inv.Sealed[seg]; sealed || seg.Timeline != leg.Timeline || seg.End(inv.Size) > leg.To {
 				continue
