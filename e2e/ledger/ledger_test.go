@@ -142,8 +142,8 @@ func TestMissingRowsAreFound(t *testing.T) {
 	if r.Lost != want || r.LostOlderThanRPO != want || r.Holes != 0 || r.Err() == nil {
 		t.Errorf("the tail was deleted: %+v, %v", r, r.Err())
 	}
-	if r.OldestLostAge == nil || *r.OldestLostAge <= *r.NewestLostAge || r.Losses[0].ID > r.Losses[1].ID {
-		t.Errorf("ages of the lost rows: %v to %v", r.OldestLostAge, r.NewestLostAge)
+	if r.OldestLostAge == nil || *r.OldestLostAge <= *r.NewestLostAge || *r.Losses[0].Age < *r.Losses[1].Age {
+		t.Errorf("ages of the lost rows, oldest first: %+v", r.Losses)
 	}
 	if r := l.verify(s, ledger.Options{RPO: time.Hour}); r.Err() != nil || r.Lost != want {
 		t.Errorf("a tail within the RPO is no violation: %v", r.Err())
