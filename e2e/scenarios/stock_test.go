@@ -1,11 +1,14 @@
 package scenarios
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
+	"outrider.dev/e2e/ledger"
 	"outrider.dev/e2e/stage"
 	"outrider.dev/e2e/stock"
 	"outrider.dev/e2e/world"
@@ -28,9 +31,7 @@ func TestStockToolRestores(t *testing.T) {
 	w.StopServer(p, syscall.SIGINT)
 	w.Finish(o)
 
-	k := w.Cloud.Keys()
-	a, err := stock.Open(stock.Config{Prefix: w.Root, Endpoint: w.Cloud.OSS, Region: stage.Region, KeyID: k.ID, Secret: k.Secret})
-	must(t, err)
+	a := openStock(w)
 	must(t, a.Check(whole(w)))
 	names, err := a.Backups(whole(w))
 	must(t, err)
@@ -54,4 +55,43 @@ func TestStockToolRestores(t *testing.T) {
 		w.Start(q)
 		w.NothingLost(q)
 	}
+}
+
+// A crash leaves complete segments in chunks, which such tools do not see. The successor, on a new timeline, stores them
+// as they expect.
+func TestStockToolAfterACrash(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, programs, 16)
+	p := w.Database("db")
+	o := w.Protect(p)
+	stop := w.Load(p)
+	w.Faults(`{"op":"*","prefix":"stage/a/wal_005/","kind":"status","status":503}`) // whole segments do not get through, chunks do
+	first, err := p.Ask(whole(w), "select pg_walfile_name(pg_current_wal_insert_lsn())")
+	must(t, err)
+	w.Until("a whole segment in chunks", func(context.Context) bool {
+		for key := range objects(w, w.Root) {
+			if rest, ok := strings.CutPrefix(key, "outrider/tail/"); ok && rest[:len(first)] > first {
+				return true
+			}
+		}
+		return false
+	})
+	kill := w.Crash(p, o)
+	stop()
+	w.Faults()
+	p = w.Restore("again")
+	must(t, w.Judge(p, ledger.Options{Kill: kill, RPO: world.RPO}).Err())
+	o = w.Protect(p)
+	w.Until("the segment that was left", func(context.Context) bool { return objects(w, w.Root)["wal_005/"+first+".zst"] != "" })
+	w.StopServer(p, syscall.SIGINT)
+	w.Finish(o)
+	must(t, openStock(w).Check(whole(w)))
+}
+
+func openStock(w *world.World) *stock.Archive {
+	w.T.Helper()
+	k := w.Cloud.Keys()
+	a, err := stock.Open(stock.Config{Prefix: w.Root, Endpoint: w.Cloud.OSS, Region: stage.Region, KeyID: k.ID, Secret: k.Secret})
+	must(w.T, err)
+	return a
 }
