@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/wal"
@@ -39,19 +40,29 @@ func leftovers(inv *archive.Inventory, files branch) []leftover {
 	return found
 }
 
-// sealLeftovers seals them. Outrider's own restore does not need it, so a failure is only said.
+// leftoverBudget bounds what a stop spends on sealing for a predecessor, after all that is the promise.
+const leftoverBudget = 10 * time.Second
+
+// sealLeftovers seals them, one caller at a time. Outrider's own restore does not need it, so a failure is only said.
 func (v *voyage) sealLeftovers(ctx context.Context) {
 	store := v.arch.WAL(v.server.SegmentSize)
-	for _, l := range v.leftovers {
+	var failed []leftover
+	for len(v.leftovers) > 0 && ctx.Err() == nil {
+		l := v.leftovers[0]
 		err := sealFromChunks(ctx, store, l, v.epoch.Number)
 		name := l.segment.Name(store.Size)
 		switch {
 		case err == nil:
 			v.note("sealed_for_predecessor", "segment", name)
-		case ctx.Err() == nil:
+		case ctx.Err() != nil:
+			continue // it is for the stop to seal
+		default:
+			failed = append(failed, l)
 			v.log.Warn("a segment that a predecessor left in chunks was not sealed: stock tools do not see it", "segment", name, "error", err)
 		}
+		v.leftovers = v.leftovers[1:]
 	}
+	v.leftovers = append(v.leftovers, failed...)
 }
 
 func sealFromChunks(ctx context.Context, store *archive.WAL, l leftover, epoch uint64) error {

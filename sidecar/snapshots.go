@@ -176,7 +176,8 @@ func (v *voyage) taken(ctx context.Context, m archive.Manifest) {
 	})
 	v.note("snapshot_taken", "name", m.Name, "start", m.Start.String(), "stop", m.Stop.String(), "stored_bytes", m.StoredSize,
 		"raw_bytes", m.RawSize, "seconds", m.StopTime.Sub(m.StartTime).Seconds(), "bad_pages", len(m.Checksums.Bad), "delta", m.Delta != nil)
-	v.board.set(stateProtected, "")
+	v.level.Store(true) // a snapshot exists when the WAL up to its end is durable
+	v.settle()
 	v.settleRestore(context.WithoutCancel(ctx), v.conn, true)
 }
 

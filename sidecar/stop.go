@@ -96,15 +96,27 @@ func (g *guard) finish(ctx context.Context) error {
 	}
 	started := time.Now()
 	r, err := f.Finish(ctx, g.receipt(v))
-	// A timeline that was stopped soon after it began: stock tools would not know of it.
-	if herr := v.putHistory(ctx); herr != nil {
-		g.log.Warn("the history of the timeline is not in the archive: only tools that know nothing of outrider miss it", "error", herr)
-	}
 	g.note("finished", "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
 	g.board.set(stateStopped, r.Reason)
 	fctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return errors.Join(err, g.journal.Flush(fctx))
+	err = errors.Join(err, g.journal.Flush(fctx))
+	v.forStockTools(ctx)
+	return err
+}
+
+// forStockTools finishes for a voyage that was stopped soon after it began what only tools need that know nothing of
+// outrider. The promises are kept by now: without this they would miss the timeline, or WAL before it.
+func (v *voyage) forStockTools(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leftoverBudget)
+	defer cancel()
+	if err := v.putHistory(ctx); err != nil {
+		v.log.Warn("the history of the timeline is not in the archive: only tools that know nothing of outrider miss it", "error", err)
+	}
+	v.sealLeftovers(ctx)
+	if err := v.journal.Flush(ctx); err != nil {
+		v.log.Warn("the last journal entries are not in the archive", "error", err)
+	}
 }
 
 func (g *guard) receipt(v *voyage) archive.Receipt {

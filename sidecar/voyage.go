@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,7 +32,8 @@ type voyage struct {
 	keeper    *epoch.Keeper
 	snapshots []archive.Backup // those that a restore could start from
 	gapFrom   wal.LSN
-	leftovers []leftover
+	leftovers []leftover  // not sealed yet
+	level     atomic.Bool // what was flushed when the voyage began is durable
 
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time
@@ -40,8 +42,9 @@ type voyage struct {
 	quiet              *wal.Bookkeeping
 	quietSince         wal.LSN // end of the snapshot since which quiet looks
 
-	once sync.Once
-	done chan struct{}
+	settling sync.Mutex // of those who say how things stand, one after the other
+	once     sync.Once
+	done     chan struct{}
 }
 
 // owner is asked before anything in place is replaced.
@@ -72,6 +75,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { return v.keeper.Run(ctx) })
 	group.Go(func() error { return v.keepSlot(ctx) })
 	group.Go(func() error { return v.publishHistory(ctx) })
+	group.Go(func() error { v.catchUp(ctx); return nil })
 	group.Go(func() error { v.sealLeftovers(ctx); return nil })
 	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
 	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })
@@ -99,8 +103,19 @@ func (v *voyage) close() {
 	}
 }
 
+// catchUp waits until the archive is level with what was flushed when the voyage began: a whole segment after a
+// promotion, hours of WAL after a store that was away. Until then the promise about the age of losses is not kept.
+func (v *voyage) catchUp(ctx context.Context) {
+	if v.ship.WaitDurable(ctx, wal.Position{Timeline: v.server.Timeline, LSN: v.flushed}) == nil {
+		v.level.Store(true)
+		v.settle()
+	}
+}
+
 // settle says how protected the database is.
 func (v *voyage) settle() {
+	v.settling.Lock()
+	defer v.settling.Unlock()
 	v.board.update(func(r *statusReport) {
 		r.Epoch, r.Timeline, r.SystemIdentifier = v.epoch.Number, v.server.Timeline, v.server.SystemIdentifier
 		if n := len(v.snapshots); n > 0 {
@@ -108,6 +123,8 @@ func (v *voyage) settle() {
 		}
 	})
 	switch {
+	case v.haveSnapshot() && !v.level.Load():
+		v.board.set(stateLagging, fmt.Sprintf("WAL that was written before is being shipped, up to %s", v.flushed))
 	case v.haveSnapshot():
 		v.board.set(stateProtected, "")
 	case v.gapFrom != 0:

@@ -39,7 +39,8 @@ func (p *Server) Init(ctx context.Context, settings ...string) error {
 	if err != nil {
 		return err
 	}
-	return p.Configure(append([]string{"listen_addresses = ''", "logging_collector = off"}, settings...)...)
+	// Servers are killed here all the time, and what a killed one leaves in /dev/shm nobody takes away.
+	return p.Configure(append([]string{"listen_addresses = ''", "logging_collector = off", "dynamic_shared_memory_type = mmap"}, settings...)...)
 }
 
 // Configure adds lines at the end of postgresql.conf, where they win over earlier ones.
