@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -30,7 +31,8 @@ func (g *guard) restoredFrom() (target, from string) {
 
 // settleRestore takes away what a restore left for the time of recovery, once that is over. What cannot be taken away
 // does no harm to a running primary, so it is only said. The marker of a fork says that nothing older can be gone back
-// to, so it stays until there is a snapshot.
+// to, so it stays until there is a snapshot. In a pod the data directory is read-only for the sidecar and every marker
+// stays: there the settings that are gone tell that all this was done before.
 func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot bool) {
 	m, err := restore.ReadMarker(g.dir.pgdata)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -40,11 +42,15 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot
 		g.log.Warn("the marker of a restore cannot be read", "error", err)
 		return
 	}
-	if err := conn.ResetSettings(ctx, restore.RecoverySettings()...); err != nil {
-		g.log.Warn("the settings of the restore stay in postgresql.auto.conf; they matter only to the next recovery, remove them by hand", "error", err)
+	if m.Fork && !snapshot {
 		return
 	}
-	if m.Fork && !snapshot {
+	if settled(ctx, conn) {
+		g.dropMarker()
+		return
+	}
+	if err := conn.ResetSettings(ctx, restore.RecoverySettings()...); err != nil {
+		g.log.Warn("the settings of the restore stay in postgresql.auto.conf; they matter only to the next recovery, remove them by hand", "error", err)
 		return
 	}
 	if v := g.current(); v != nil && !m.Fork {
@@ -53,11 +59,32 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot
 			g.note("restored_short", "error", err.Error())
 		}
 	}
-	if err := restore.Finish(g.dir.pgdata); err != nil {
-		g.log.Warn("the marker of the restore stays", "error", err)
-	}
+	g.dropMarker()
 	g.note("restored", "snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
 		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
+}
+
+func (g *guard) dropMarker() {
+	switch err := restore.Finish(g.dir.pgdata); {
+	case errors.Is(err, syscall.EROFS):
+		g.log.Info("the marker of the restore stays in a data directory that is read-only here")
+	case err != nil:
+		g.log.Warn("the marker of the restore stays", "error", err)
+	}
+}
+
+// settled tells whether the settings of a restore have been taken out already. Where it cannot be told, no.
+func settled(ctx context.Context, conn *postgres.Conn) bool {
+	left, err := conn.Settings(ctx)
+	if err != nil {
+		return false
+	}
+	for _, name := range restore.RecoverySettings() {
+		if _, there := left[name]; there {
+			return false
+		}
+	}
+	return true
 }
 
 // accompany is what there is to do beside a throw-away clone: to see its restore to the end. Nothing is archived.

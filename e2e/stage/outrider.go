@@ -68,12 +68,22 @@ func Root(name string) string { return "oss://" + Bucket + "/stage/" + name }
 
 // Run starts `outrider run` beside server p.
 func (s *Stage) Run(c *Cloud, root string, p *Server, args ...string) (*Outrider, error) {
+	return s.run(c, root, p, args, func(*exec.Cmd) {})
+}
+
+// RunInPod starts `outrider run` as the sidecar of a pod: it may only read the data directory.
+func (s *Stage) RunInPod(c *Cloud, root string, p *Server, args ...string) (*Outrider, error) {
+	return s.run(c, root, p, args, func(cmd *exec.Cmd) { ReadOnly(cmd, p.Data) })
+}
+
+func (s *Stage) run(c *Cloud, root string, p *Server, args []string, change func(*exec.Cmd)) (*Outrider, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	cmd := s.Outrider(c, root, append([]string{"run", "--pgdata", p.Data, "--listen", address}, args...)...)
 	cmd.Env = append(cmd.Env, p.Env()...)
+	change(cmd)
 	proc, err := s.Start("outrider-"+p.Name, cmd)
 	return &Outrider{Process: proc, URL: "http://" + address}, err
 }
