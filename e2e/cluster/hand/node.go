@@ -1,0 +1,88 @@
+package hand
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// leaseRenewal is a kubelet's: a quarter of the time after which a node is taken for lost.
+const leaseRenewal = 10 * time.Second
+
+// AddNode makes a node that is ready and large, and keeps it so. Name, labels, taints and provider id are the caller's.
+// It returns when the scheduler may use it.
+func (k *Kubelets) AddNode(ctx context.Context, node *corev1.Node) error {
+	name := node.Name
+	k.mu.Lock()
+	k.nodes[name] = true
+	count := len(k.nodes)
+	k.mu.Unlock()
+	created, err := k.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("making node %s: %w", name, err)
+	}
+	now := metav1.Now()
+	created.Status.Conditions = []corev1.NodeCondition{{
+		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now,
+	}}
+	created.Status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("10.200.1.%d", count)}, {Type: corev1.NodeHostName, Address: name},
+	}
+	created.Status.Capacity = corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("64"), corev1.ResourceMemory: resource.MustParse("256Gi"),
+		corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"), corev1.ResourcePods: resource.MustParse("500"),
+	}
+	created.Status.Allocatable = created.Status.Capacity
+	created.Status.NodeInfo.BootID = string(created.UID)
+	created.Status.NodeInfo.KubeletVersion = "v1.37.2"
+	if _, err := k.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("making node %s ready: %w", name, err)
+	}
+	// The admission chain taints a new node as not ready, and only a controller would lift that, some seconds later.
+	patch := []byte(`[{"op": "replace", "path": "/spec/taints", "value": null}]`)
+	if len(node.Spec.Taints) == 0 {
+		if _, err := k.client.CoreV1().Nodes().Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
+			return fmt.Errorf("lifting the first taint of node %s: %w", name, err)
+		}
+	}
+	return k.startLease(ctx, created)
+}
+
+// startLease shows the node's controller that the kubelet lives, until Stop.
+func (k *Kubelets) startLease(ctx context.Context, node *corev1.Node) error {
+	leases := k.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	seconds, now := int32(40), metav1.NowMicro()
+	lease, err := leases.Create(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            node.Name,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &node.Name, LeaseDurationSeconds: &seconds, RenewTime: &now},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("making the lease of node %s: %w", node.Name, err)
+	}
+	k.running.Go(func() {
+		for {
+			select {
+			case <-k.done:
+				return
+			case <-time.After(leaseRenewal):
+			}
+			now := metav1.NowMicro()
+			lease.Spec.RenewTime = &now
+			// A node that was deleted has no lease any more. What else goes wrong, the next round repeats.
+			renewed, err := leases.Update(context.WithoutCancel(ctx), lease, metav1.UpdateOptions{})
+			if err == nil {
+				lease = renewed
+			}
+		}
+	})
+	return nil
+}
