@@ -55,7 +55,7 @@ func execute(ctx context.Context, a *app) int {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(newInjectCommand(a), newVersionCommand(a))
+	root.AddCommand(newServeCommand(a), newInjectCommand(a), newVersionCommand(a))
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:

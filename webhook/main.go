@@ -1,5 +1,5 @@
-// The program outrider-webhook makes pods protected. So far it shows what that means: the command inject says offline
-// what the webhook would change, and why not.
+// The program outrider-webhook makes pods protected. The command serve answers the API server; inject says offline what it
+// would change, and why not.
 package main
 
 import (

@@ -1,0 +1,60 @@
+package admit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"outrider.dev/webhook/internal/inject"
+)
+
+// pod answers about one pod. The namespace is that of the request: the object's may be empty.
+func (h *Handlers) pod(ctx context.Context, req *admissionv1.AdmissionRequest) answer {
+	if req.Operation != admissionv1.Create || req.SubResource != "" || req.Resource != (metav1.GroupVersionResource{Version: "v1", Resource: "pods"}) {
+		return answer{
+			decision: failed, reason: badRequest, code: http.StatusBadRequest,
+			text: fmt.Sprintf("this webhook is for the creation of pods and was asked about %s of %s: apply its registration again", req.Operation, req.Resource.Resource),
+		}
+	}
+	pod := &corev1.Pod{}
+	if err := json.Unmarshal(req.Object.Raw, pod); err != nil {
+		return unreadable(req, err)
+	}
+	in, trouble, ok := h.input(ctx, req.Namespace)
+	if !ok {
+		return trouble
+	}
+	d, err := inject.Pod(pod, in)
+	if err != nil {
+		return refused(d, err)
+	}
+	a := answer{decision: allowed, reason: d.Reason, warnings: d.Warnings}
+	if d.Pod == nil {
+		return a
+	}
+	ops, err := inject.Patch(pod, d.Pod)
+	if err == nil && len(ops) > 0 {
+		a.decision = changed
+		a.patch, err = json.Marshal(ops)
+	}
+	if err != nil {
+		return answer{decision: failed, reason: mistake, code: http.StatusInternalServerError, text: err.Error()}
+	}
+	return a
+}
+
+// generateName is the beginning of the name of something that has none yet.
+func generateName(req *admissionv1.AdmissionRequest) string {
+	var o struct {
+		Metadata struct {
+			GenerateName string `json:"generateName"`
+		} `json:"metadata"`
+	}
+	_ = json.Unmarshal(req.Object.Raw, &o) // for the log alone
+	return o.Metadata.GenerateName
+}
