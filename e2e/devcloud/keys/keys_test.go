@@ -74,3 +74,28 @@ func TestAllows(t *testing.T) {
 		}
 	}
 }
+
+func TestPatternsStandForWholeKeys(t *testing.T) {
+	for _, v := range []struct {
+		pattern, key string
+		want         bool
+	}{
+		{"a/*", "a/b/c", true},
+		{"a/*", "a/", true},
+		{"a/*", "a", false},
+		{"a/*", "b/a/c", false},
+		{"a/b", "a/b", true},
+		{"a/b", "a/bc", false},
+		{"a/*/tail/*", "a/shop/orders/tail/1", true},
+		{"a/*/tail/*", "a/tail/1", false},
+		{"a/*/tail/*", "a/shop/wal/1", false},
+		{"a/*b", "a/b", true},
+		{"ab*ba", "aba", false},
+		{"*", "", true},
+	} {
+		k := Key{Rules: []Rule{{Patterns: []string{v.pattern}}}}
+		if got := k.Allows(Request{Action: "oss:GetObject", Key: v.key}); got != v.want {
+			t.Errorf("%s for %s: %v", v.pattern, v.key, got)
+		}
+	}
+}

@@ -14,6 +14,9 @@ type Rule struct {
 	// Prefixes of object keys. For a listing the requested prefix has to begin with one of them. Actions on a
 	// bucket as a whole do not look at them.
 	Prefixes []string `json:"prefixes,omitempty"`
+	// Patterns of whole object keys, as in the resources of a RAM policy: * stands for any run of characters. For a
+	// listing the requested prefix has to match one of them, as in the condition oss:Prefix.
+	Patterns []string `json:"patterns,omitempty"`
 }
 
 // Request is what a rule judges: an action on one key of a bucket. OnBucket marks actions that have no key.
@@ -29,10 +32,31 @@ func (r Rule) allows(q Request) bool {
 	if len(r.Buckets) > 0 && !slices.Contains(r.Buckets, q.Bucket) {
 		return false
 	}
-	if len(r.Prefixes) == 0 || q.OnBucket {
+	if q.OnBucket {
 		return true
 	}
-	return slices.ContainsFunc(r.Prefixes, func(p string) bool { return strings.HasPrefix(q.Key, p) })
+	if len(r.Prefixes) > 0 && !slices.ContainsFunc(r.Prefixes, func(p string) bool { return strings.HasPrefix(q.Key, p) }) {
+		return false
+	}
+	return len(r.Patterns) == 0 || slices.ContainsFunc(r.Patterns, func(p string) bool { return like(p, q.Key) })
+}
+
+// like tells whether the whole text matches a pattern in which * stands for any run of characters, slashes included.
+func like(pattern, text string) bool {
+	parts := strings.Split(pattern, "*")
+	last := len(parts) - 1
+	if last == 0 {
+		return text == pattern
+	}
+	text, ok := strings.CutPrefix(text, parts[0])
+	for _, part := range parts[1:last] {
+		i := strings.Index(text, part)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(part):]
+	}
+	return ok && strings.HasSuffix(text, parts[last])
 }
 
 func matches(pattern, action string) bool {
