@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 )
 
 // leaseRenewal is a kubelet's: a quarter of the time after which a node is taken for lost.
@@ -27,21 +28,15 @@ func (k *Kubelets) AddNode(ctx context.Context, node *corev1.Node) error {
 	if err != nil {
 		return fmt.Errorf("making node %s: %w", name, err)
 	}
-	now := metav1.Now()
-	created.Status.Conditions = []corev1.NodeCondition{{
-		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now,
-	}}
-	created.Status.Addresses = []corev1.NodeAddress{
-		{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("10.200.1.%d", count)}, {Type: corev1.NodeHostName, Address: name},
-	}
-	created.Status.Capacity = corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("64"), corev1.ResourceMemory: resource.MustParse("256Gi"),
-		corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"), corev1.ResourcePods: resource.MustParse("500"),
-	}
-	created.Status.Allocatable = created.Status.Capacity
-	created.Status.NodeInfo.BootID = string(created.UID)
-	created.Status.NodeInfo.KubeletVersion = "v1.37.2"
-	if _, err := k.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error { // controllers write to it as well
+		if created, err = k.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{}); err != nil {
+			return err
+		}
+		fillNode(created, count)
+		_, err = k.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{})
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("making node %s ready: %w", name, err)
 	}
 	// The admission chain taints a new node as not ready, and only a controller would lift that, some seconds later.
@@ -52,6 +47,24 @@ func (k *Kubelets) AddNode(ctx context.Context, node *corev1.Node) error {
 		}
 	}
 	return k.startLease(ctx, created)
+}
+
+// fillNode writes the status of the count-th node.
+func fillNode(node *corev1.Node, count int) {
+	now := metav1.Now()
+	node.Status.Conditions = []corev1.NodeCondition{{
+		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now,
+	}}
+	node.Status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("10.200.1.%d", count)}, {Type: corev1.NodeHostName, Address: node.Name},
+	}
+	node.Status.Capacity = corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("64"), corev1.ResourceMemory: resource.MustParse("256Gi"),
+		corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"), corev1.ResourcePods: resource.MustParse("500"),
+	}
+	node.Status.Allocatable = node.Status.Capacity
+	node.Status.NodeInfo.BootID = string(node.UID)
+	node.Status.NodeInfo.KubeletVersion = "v1.37.2"
 }
 
 // startLease shows the node's controller that the kubelet lives, until Stop.
