@@ -79,36 +79,51 @@ func (s *server) run(ctx context.Context) error {
 	if s.client, err = kubernetes.NewForConfig(connection); err != nil {
 		return fmt.Errorf("making a client of the API server: %w", err)
 	}
-	if s.clusterUID, err = identifyPatiently(ctx, s.client, s.log); err != nil {
+	probes := newHealth(s.log)
+	answerProbes, err := probes.listen(ctx, s.flags.healthListen)
+	if err != nil {
 		return err
+	}
+	synced, err := s.prepare(ctx, connection)
+	if err != nil {
+		return errors.Join(err, answerProbes(ended(ctx)))
+	}
+	probes.require(s.checks(synced)...)
+	return s.runAll(ctx, answerProbes)
+}
+
+// ended is a context that has ended.
+func ended(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx
+}
+
+// prepare makes the parts, which needs an API server that answers.
+func (s *server) prepare(ctx context.Context, connection *rest.Config) (synced func() bool, err error) {
+	if s.clusterUID, err = identifyPatiently(ctx, s.client, s.log); err != nil {
+		return nil, err
 	}
 	s.log.InfoContext(ctx, "starting", "version", version(), "kubernetes_cluster", s.settings.clusterOr(s.clusterUID), "namespace", s.flags.namespace)
 	if err := s.makeManager(connection); err != nil {
-		return err
+		return nil, err
 	}
 	s.makeKeeper()
 	s.evacuator, err = evacuate.New(evacuate.Options{
 		Client: s.client, Config: s.settings.get().Evacuation, Recorder: s.manager.GetEventRecorder("outrider-webhook"), Registerer: s.reg, Log: s.log,
 	})
 	if err != nil {
-		return fmt.Errorf("preparing the evacuation of pods: %w", err)
-	}
-	synced, err := s.makeServer(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.health(synced); err != nil {
-		return err
+		return nil, fmt.Errorf("preparing the evacuation of pods: %w", err)
 	}
 	s.leader = &leader{
 		client: s.client, namespace: s.flags.namespace, name: leaseName, id: replica(), log: s.log,
 		runs: map[string]func(context.Context) error{"evacuation": s.evacuator.Run},
 	}
-	return s.runAll(ctx)
+	return s.makeServer(ctx)
 }
 
 // runAll runs all parts. What answers outlives the signal; what it needs for answering outlives the answers.
-func (s *server) runAll(ctx context.Context) error {
+func (s *server) runAll(ctx context.Context, answerProbes func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -124,6 +139,7 @@ func (s *server) runAll(ctx context.Context) error {
 			return nil
 		})
 	}
+	part("probes", life, answerProbes)
 	part("manager", life, s.manager.Start)
 	part("certificates", life, s.keeper.Run)
 	part("configuration", life, s.settings.run)
@@ -135,8 +151,8 @@ func (s *server) runAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-// makeManager makes what controller-runtime is used for: the cache of namespaces, Events, and the small servers. The
-// election of a leader and the TLS server are our own, because theirs end the process or cut requests off.
+// makeManager makes what controller-runtime is used for: the cache of namespaces, Events and metrics. The election of a
+// leader and the TLS server are our own, because theirs end the process or cut requests off.
 func (s *server) makeManager(connection *rest.Config) error {
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
@@ -145,11 +161,11 @@ func (s *server) makeManager(connection *rest.Config) error {
 	m, err := manager.New(connection, manager.Options{
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: s.flags.metricsListen},
-		HealthProbeBindAddress: s.flags.healthListen,
+		HealthProbeBindAddress: "0", // of our own, because theirs does not say what is missing
 		Cache:                  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
 	})
 	if err != nil {
-		return fmt.Errorf("preparing metrics, health and the cache of namespaces: %w", err)
+		return fmt.Errorf("preparing metrics and the cache of namespaces: %w", err)
 	}
 	s.manager = m
 	return nil
@@ -211,20 +227,18 @@ func (s *server) liveNamespace(ctx context.Context, name string) (*corev1.Namesp
 	return s.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 }
 
-// health says alive as long as there is a process, and ready when it can answer and everybody trusts it.
-func (s *server) health(synced func() bool) error {
-	alive := s.manager.AddHealthzCheck("process", func(*http.Request) error { return nil })
-	return errors.Join(
-		alive,
-		s.manager.AddReadyzCheck("serving", func(*http.Request) error { return s.tls.Ready() }),
-		s.manager.AddReadyzCheck("certificates", func(*http.Request) error { return s.keeper.Ready() }),
-		s.manager.AddReadyzCheck("namespaces", func(*http.Request) error {
+// checks are what has to be in order before admissions may be sent here.
+func (s *server) checks(synced func() bool) []check {
+	return []check{
+		{"serving", s.tls.Ready},
+		{"certificates", s.keeper.Ready},
+		{"namespaces", func() error {
 			if !synced() {
-				return errors.New("the namespaces are not known yet")
+				return errors.New("they are not known yet")
 			}
 			return nil
-		}),
-	)
+		}},
+	}
 }
 
 // replica is the name of this one in the election.

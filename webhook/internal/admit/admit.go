@@ -150,7 +150,7 @@ func (h *Handlers) log(ctx context.Context, req *admissionv1.AdmissionRequest, a
 		slog.String("decision", string(a.decision)), slog.String("reason", string(a.reason)), slog.String("resource", resourceOf(req)),
 		slog.String("namespace", req.Namespace), slog.String("name", name), slog.String("operation", string(req.Operation)),
 		slog.Bool("dry_run", req.DryRun != nil && *req.DryRun), slog.String("request", string(req.UID)), slog.String("message", a.text),
-		slog.Int("warnings", len(a.warnings)), slog.Duration("took", took))
+		slog.Int("warnings", len(a.warnings)), slog.Float64("seconds", took.Seconds()))
 }
 
 // input asks for everything that a decision in a namespace depends on.

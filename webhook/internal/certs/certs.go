@@ -242,8 +242,11 @@ func (k *Keeper) verify(leaf *x509.Certificate, authorities []*x509.Certificate,
 	for _, c := range authorities {
 		pool.AddCert(c)
 	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+		return err
+	}
 	for _, name := range k.cfg.DNSNames {
-		if _, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+		if err := leaf.VerifyHostname(name); err != nil {
 			return err
 		}
 	}

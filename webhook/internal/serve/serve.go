@@ -82,7 +82,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("requests were still running %s after the last could come: %w", s.cfg.Drain, errors.Join(err, srv.Close()))
 	}
-	<-ended
+	if e := <-ended; err == nil && !errors.Is(e, http.ErrServerClosed) {
+		err = fmt.Errorf("serving %s: %w", s.cfg.Listener.Addr(), e)
+	}
 	return err
 }
 
