@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -48,15 +49,37 @@ type Cluster struct {
 	control   *Namespace
 	processes []*Process // in the order in which they were started
 	config    *rest.Config
+	options   options
+
+	mu       sync.Mutex
+	nodes    []*Node
+	lastNode int // number of the last one added
+}
+
+// options are what Start may be told.
+type options struct {
+	monitorGrace time.Duration
+}
+
+// Option changes how a control plane is started.
+type Option func(*options)
+
+// MonitorGrace is how long a node may be silent before it counts as lost, Kubernetes' own default (50 s) otherwise. A node
+// speaks up every 10 s at the latest, and real ones of [Cluster.AddNode] twice as often as that value.
+func MonitorGrace(d time.Duration) Option {
+	return func(o *options) { o.monitorGrace = d }
 }
 
 // Start starts a control plane and returns when it is ready: its API server says so, and the controllers have made the
 // service account without which no pod can be created. It works inside [Isolated] only.
-func Start(ctx context.Context) (*Cluster, error) {
+func Start(ctx context.Context, change ...Option) (*Cluster, error) {
 	if !inside() {
 		return nil, errors.New("starting a cluster: this process shares its network with the host: call cluster.Isolated in TestMain")
 	}
 	c := &Cluster{}
+	for _, f := range change {
+		f(&c.options)
+	}
 	err := c.start(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a cluster: %w", err), c.Stop())
@@ -90,9 +113,13 @@ func (c *Cluster) start(ctx context.Context) (err error) {
 	return c.waitForControllers(ctx)
 }
 
-// Stop ends the control plane and removes its files and its network. What is attached to the network must be gone.
+// Stop ends the nodes and the control plane and removes their files and their network. What else is attached to the
+// network must be gone.
 func (c *Cluster) Stop() error {
 	var errs []error
+	for _, n := range c.Nodes() {
+		errs = append(errs, n.Close())
+	}
 	for i := len(c.processes) - 1; i >= 0; i-- {
 		// It keeps nothing that anybody will read again, so that there is nothing to wait for.
 		errs = append(errs, c.processes[i].Kill())

@@ -45,20 +45,25 @@ func (c *Cluster) apiserver() program {
 		"--service-cluster-ip-range=" + ServiceRange,
 		"--authorization-mode=Node,RBAC",
 		"--enable-aggregator-routing",
-		"--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-preferred-address-types=InternalIP", "--kubelet-certificate-authority=" + file("ca.crt"),
+		"--kubelet-client-certificate=" + file("kubelet-client.crt"), "--kubelet-client-key=" + file("kubelet-client.key"),
 		"--allow-privileged", "--profiling=false",
 	}}
 }
 
 func (c *Cluster) controllerManager() program {
 	file := func(name string) string { return filepath.Join(c.dir, name) }
-	return program{name: "kube-controller-manager", args: []string{
+	args := []string{
 		"--kubeconfig=" + file("controller-manager.kubeconfig"),
 		"--root-ca-file=" + file("ca.crt"), "--service-account-private-key-file=" + file("accounts.key"),
 		"--use-service-account-credentials", "--leader-elect=false",
 		"--bind-address=127.0.0.1", "--cert-dir=" + file("controller-manager"),
 		"--kube-api-qps=300", "--kube-api-burst=500", "--profiling=false",
-	}}
+	}
+	if grace := c.options.monitorGrace; grace > 0 {
+		args = append(args, "--node-monitor-period="+(grace/10).String(), "--node-monitor-grace-period="+grace.String())
+	}
+	return program{name: "kube-controller-manager", args: args}
 }
 
 func (c *Cluster) scheduler() program {

@@ -23,12 +23,18 @@ func (c *Cluster) writeCredentials() (err error) {
 	if err != nil {
 		return err
 	}
+	// As which the API server asks kubelets for logs.
+	client, err := c.authority.issue("kube-apiserver-kubelet-client", []string{"system:masters"}, nil)
+	if err != nil {
+		return err
+	}
 	_, accounts, err := newKey()
 	if err != nil {
 		return err
 	}
 	for name, content := range map[string][]byte{
 		"ca.crt": c.authority.certificate, "apiserver.crt": server.certificate, "apiserver.key": server.key, "accounts.key": accounts,
+		"kubelet-client.crt": client.certificate, "kubelet-client.key": client.key,
 	} {
 		if err := os.WriteFile(filepath.Join(c.dir, name), content, 0o600); err != nil {
 			return err

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideVariable tells a test binary that it was started by itself.
+// insideVariable tells a test binary that it was started by itself, and its value by which process of the outside.
 const insideVariable = "OUTRIDER_CLUSTER_INSIDE"
 
 func inside() bool {
@@ -26,6 +26,9 @@ func inside() bool {
 //
 // Inside, /run is a file system in memory, and so is the directory for temporary files. It needs root.
 func Isolated(prepare func() error, run func() int) int {
+	if isNode() {
+		return beNode()
+	}
 	if inside() {
 		if err := settle(); err != nil {
 			fmt.Fprintf(os.Stderr, "cluster: settling in namespaces of one's own: %v\n", err)
@@ -58,7 +61,7 @@ func again() (int, error) {
 	defer runtime.UnlockOSThread()
 
 	cmd := exec.Command(program, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideVariable+"=1")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", insideVariable, os.Getpid()))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   unix.CLONE_NEWNET | unix.CLONE_NEWPID,
@@ -66,6 +69,10 @@ func again() (int, error) {
 		Pdeathsig:    unix.SIGKILL,     // and with process 1 the kernel kills the whole process table
 	}
 	err = cmd.Run()
+	// All is gone by itself but the control groups of nodes, if there were any.
+	if err := removeCgroup(cgroupPrefix + fmt.Sprint(os.Getpid())); err != nil {
+		fmt.Fprintf(os.Stderr, "cluster: %v\n", err)
+	}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.Exited():

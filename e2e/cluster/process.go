@@ -24,13 +24,18 @@ type Process struct {
 
 // Start starts a command in the namespace. Its output is appended to the file log.
 func (s *Namespace) Start(name string, cmd *exec.Cmd, log string) (*Process, error) {
+	return startProcess(name, cmd, log, s.start)
+}
+
+// startProcess has start start the command, in whatever namespaces that does it.
+func startProcess(name string, cmd *exec.Cmd, log string, start func(*exec.Cmd) error) (*Process, error) {
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	defer f.Close() // the process has its own
 	cmd.Stdout, cmd.Stderr = f, f
-	if err := s.start(cmd); err != nil {
+	if err := start(cmd); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	p := &Process{Name: name, cmd: cmd, log: log, done: make(chan struct{})}

@@ -1,0 +1,74 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupPrefix begins the names of control groups that are ours.
+const cgroupPrefix = "outrider-"
+
+// cgroupTops are the hierarchies of control groups: one in version 2, one for each controller in version 1.
+func cgroupTops() []string {
+	const top = "/sys/fs/cgroup"
+	tops, _ := filepath.Glob(top + "/*/cgroup.procs") // the pattern is good
+	if _, err := os.Stat(top + "/cgroup.procs"); err == nil {
+		tops = []string{top + "/cgroup.procs"}
+	}
+	for i := range tops {
+		tops[i] = filepath.Dir(tops[i])
+	}
+	return tops
+}
+
+// removeCgroup removes a control group and all below it from every hierarchy. The processes that were in there are dead or
+// dying, and a group is busy until the kernel has buried the last one.
+func removeCgroup(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, top := range cgroupTops() {
+		for {
+			err := removeGroups(filepath.Join(top, name))
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("removing control group %s of %s: %w", name, top, err)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// removeGroups removes a directory of control groups from below; their files cannot be removed and need not.
+func removeGroups(dir string) error {
+	var groups []string
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			groups = append(groups, path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, group := range slices.Backward(groups) {
+		if err := unix.Rmdir(group); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("removing %s: %w", group, err)
+		}
+	}
+	return nil
+}
