@@ -87,7 +87,11 @@ func (c *container) start(ctx context.Context) (*cluster.Process, error) {
 	cmd := exec.Command("/"+filepath.Base(c.program), args...)
 	cmd.Dir, cmd.Env = "/", env.list()
 	user, group := userOf(object, c.spec)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.root, Credential: &syscall.Credential{Uid: user, Gid: group}}
+	credential := &syscall.Credential{Uid: user, Gid: group}
+	if s := object.Spec.SecurityContext; s != nil && s.FSGroup != nil {
+		credential.Groups = []uint32{uint32(*s.FSGroup)}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.root, Credential: credential}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -41,6 +41,7 @@ kind: Deployment
 metadata: {name: agent}
 spec:
   replicas: 2
+  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}} # for a third pod there is no node
   selector: {matchLabels: {app: agent}}
   template:
     metadata: {labels: {app: agent}}
@@ -141,15 +142,16 @@ func TestPods(t *testing.T) {
 			t.Errorf("user and arguments: %q, %v, want %q", got, err, want)
 		}
 	}
-	t.Run("played", w.testPlayed)
-	t.Run("a ConfigMap's change arrives", func(*testing.T) { w.testConfigMap(&pods[0]) })
-	t.Run("the token is the pod's", func(*testing.T) { w.testToken(&pods[0]) })
-	t.Run("a process that dies is started again", func(*testing.T) { w.testCrash(&pods[0]) })
-	t.Run("an orderly stop", func(*testing.T) { w.testStop(&pods[1]) })
-	t.Run("a rollout is complete", func(*testing.T) { w.testRollout() })
+	with := func(t *testing.T) world { return world{t, w.cluster, w.client, w.nodes} }
+	t.Run("a played pod", func(t *testing.T) { with(t).testPlayed() })
+	t.Run("a ConfigMap's change arrives", func(t *testing.T) { with(t).testConfigMap(&pods[0]) })
+	t.Run("the token is the pod's", func(t *testing.T) { with(t).testToken(&pods[0]) })
+	t.Run("a process that dies is started again", func(t *testing.T) { with(t).testCrash(&pods[0]) })
+	t.Run("an orderly stop", func(t *testing.T) { with(t).testStop(&pods[1]) })
+	t.Run("a rollout is complete", func(t *testing.T) { with(t).testRollout() })
 }
 
-func (w world) testPlayed(t *testing.T) {
+func (w world) testPlayed() {
 	w.await("db-0 to be ready", func(ctx context.Context) error {
 		set, err := w.client.AppsV1().StatefulSets("default").Get(ctx, "db", metav1.GetOptions{})
 		if err == nil && set.Status.ReadyReplicas != 1 {
@@ -160,15 +162,15 @@ func (w world) testPlayed(t *testing.T) {
 	db := w.pods("app=db")[0]
 	init := db.Status.InitContainerStatuses
 	if len(init) != 2 || init[0].State.Running == nil || init[1].State.Terminated == nil {
-		t.Errorf("init containers: %+v, want a native sidecar that runs and one that has ended", init)
+		w.Errorf("init containers: %+v, want a native sidecar that runs and one that has ended", init)
 	}
 	grace := int64(30)
 	db.Annotations = map[string]string{hand.StopAfter: "2s"}
-	if _, err := w.client.CoreV1().Pods("default").Update(t.Context(), &db, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
+	if _, err := w.client.CoreV1().Pods("default").Update(w.Context(), &db, metav1.UpdateOptions{}); err != nil {
+		w.Fatal(err)
 	}
-	if err := w.client.CoreV1().Pods("default").Delete(t.Context(), "db-0", metav1.DeleteOptions{GracePeriodSeconds: &grace}); err != nil {
-		t.Fatal(err)
+	if err := w.client.CoreV1().Pods("default").Delete(w.Context(), "db-0", metav1.DeleteOptions{GracePeriodSeconds: &grace}); err != nil {
+		w.Fatal(err)
 	}
 	began := time.Now()
 	w.await("another db-0", func(ctx context.Context) error {
@@ -179,7 +181,7 @@ func (w world) testPlayed(t *testing.T) {
 		return err
 	})
 	if took := time.Since(began); took < 2*time.Second {
-		t.Errorf("it stopped after %v, want 2 s or more", took)
+		w.Errorf("it stopped after %v, want 2 s or more", took)
 	}
 }
 
@@ -321,7 +323,7 @@ func (w world) await(what string, try func(context.Context) error) {
 		}
 		select {
 		case <-ctx.Done():
-			w.Fatalf("waiting for %s: %v\n%s%s", what, err, w.nodes.Logs(), w.cluster.Logs())
+			w.Fatalf("waiting for %s: %v\n%s", what, err, w.nodes.Logs())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

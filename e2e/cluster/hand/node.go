@@ -24,6 +24,8 @@ func (k *Kubelets) AddNode(ctx context.Context, node *corev1.Node) error {
 	k.nodes[name] = true
 	count := len(k.nodes)
 	k.mu.Unlock()
+	node = node.DeepCopy()
+	metav1.SetMetaDataLabel(&node.ObjectMeta, corev1.LabelHostname, name)
 	created, err := k.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("making node %s: %w", name, err)
