@@ -142,13 +142,9 @@ func (h *Handlers) log(ctx context.Context, req *admissionv1.AdmissionRequest, a
 	} else if a.reason == inject.NoPostgres || a.reason == unchanged {
 		level = slog.LevelDebug
 	}
-	name := req.Name
-	if name == "" {
-		name = generateName(req)
-	}
 	h.cfg.Log.LogAttrs(ctx, level, "admission",
 		slog.String("decision", string(a.decision)), slog.String("reason", string(a.reason)), slog.String("resource", resourceOf(req)),
-		slog.String("namespace", req.Namespace), slog.String("name", name), slog.String("operation", string(req.Operation)),
+		slog.String("namespace", req.Namespace), slog.String("name", nameOf(req)), slog.String("operation", string(req.Operation)),
 		slog.Bool("dry_run", req.DryRun != nil && *req.DryRun), slog.String("request", string(req.UID)), slog.String("message", a.text),
 		slog.Int("warnings", len(a.warnings)), slog.Float64("seconds", took.Seconds()))
 }

@@ -1,6 +1,7 @@
 package admit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,13 +49,17 @@ func (h *Handlers) pod(ctx context.Context, req *admissionv1.AdmissionRequest) a
 	return a
 }
 
-// generateName is the beginning of the name of something that has none yet.
-func generateName(req *admissionv1.AdmissionRequest) string {
+// nameOf is the name of the object of a request, or the beginning of one that is yet to be made.
+func nameOf(req *admissionv1.AdmissionRequest) string {
+	if req.Name != "" {
+		return req.Name
+	}
 	var o struct {
 		Metadata struct {
+			Name         string `json:"name"`
 			GenerateName string `json:"generateName"`
 		} `json:"metadata"`
 	}
 	_ = json.Unmarshal(req.Object.Raw, &o) // for the log alone
-	return o.Metadata.GenerateName
+	return cmp.Or(o.Metadata.Name, o.Metadata.GenerateName)
 }
