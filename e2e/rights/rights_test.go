@@ -40,16 +40,14 @@ func TestRightsAreEnoughAndNoMore(t *testing.T) {
 	stop := w.Load(p)
 	env := p.Env()
 	// Noise does not compress: its parts are large enough for an upload in several pieces.
-	world.Must(t, p.Exec(w.Deadline(world.Long), "create table noise as select md5(random()::text) || md5(random()::text) from generate_series(1, 500000)"))
+	world.Must(t, p.Exec(w.Deadline(world.Long), "create table noise as select md5(random()::text) || md5(random()::text) from generate_series(1, 350000)"))
 	w.Faults(`{"op":"complete","kind":"status","status":403,"code":"UserDisable"}`)
 	if out, err := do(w, "writer", env, "backup", "--full", "--pgdata", p.Data); err == nil {
 		t.Errorf("the snapshot went through: %s", out)
 	}
 	w.Faults()
-	for range 2 {
-		if out, err := do(w, "writer", env, "backup", "--full", "--pgdata", p.Data); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+	if out, err := do(w, "writer", env, "backup", "--full", "--pgdata", p.Data); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	stop()
 	w.StopServer(p, syscall.SIGINT)
@@ -84,8 +82,9 @@ func TestRightsAreEnoughAndNoMore(t *testing.T) {
 	if out, err := do(w, "writer", nil, expire...); err == nil || !strings.Contains(out+err.Error(), "oss:DeleteObject") {
 		t.Errorf("the writer expires: %v: %s", err, out)
 	}
+	left := objects(w, everything)
 	for key := range before {
-		if _, there := objects(w, everything)[key]; !there {
+		if _, there := left[key]; !there && !strings.HasPrefix(key, "outrider/tail/") {
 			t.Errorf("the writer has deleted %s", key)
 		}
 	}
