@@ -79,25 +79,25 @@ func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// listen begins to answer; run goes on until ctx ends.
-func (h *health) listen(ctx context.Context, address string) (run func(context.Context) error, err error) {
+// answering begins to answer plain HTTP, for probes and metrics; run goes on with it until ctx ends.
+func answering(ctx context.Context, what, address string, handler http.Handler) (run func(context.Context) error, err error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listening for probes: %w", err)
+		return nil, fmt.Errorf("listening for %s: %w", what, err)
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
 	return func(ctx context.Context) error {
 		select {
 		case err := <-ended:
-			return fmt.Errorf("answering probes: %w", err)
+			return fmt.Errorf("answering %s: %w", what, err)
 		case <-ctx.Done():
 		}
 		err := srv.Close()
 		<-ended
 		if err != nil {
-			return fmt.Errorf("ending the answers to probes: %w", err)
+			return fmt.Errorf("ending the answers to %s: %w", what, err)
 		}
 		return nil
 	}, nil

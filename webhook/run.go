@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,7 +50,7 @@ const drainFor = 10 * time.Second
 type server struct {
 	flags serveFlags
 	log   *slog.Logger
-	reg   prometheus.Registerer
+	reg   *prometheus.Registry
 
 	settings  *settings
 	client    kubernetes.Interface
@@ -63,7 +64,7 @@ type server struct {
 }
 
 func newServer(f serveFlags, log *slog.Logger) *server {
-	return &server{flags: f, log: log, reg: ctrlmetrics.Registry}
+	return &server{flags: f, log: log, reg: prometheus.NewRegistry()}
 }
 
 // run puts the parts together and runs them until ctx ends.
@@ -80,16 +81,26 @@ func (s *server) run(ctx context.Context) error {
 		return fmt.Errorf("making a client of the API server: %w", err)
 	}
 	probes := newHealth(s.log)
-	answerProbes, err := probes.listen(ctx, s.flags.healthListen)
-	if err != nil {
+	small := map[string]func(context.Context) error{}
+	if small["probes"], err = answering(ctx, "probes", s.flags.healthListen, probes); err != nil {
 		return err
+	}
+	if s.flags.metricsListen != "0" {
+		mux := http.NewServeMux()
+		mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{s.reg, ctrlmetrics.Registry}, promhttp.HandlerOpts{}))
+		if small["metrics"], err = answering(ctx, "metrics", s.flags.metricsListen, mux); err != nil {
+			return errors.Join(err, small["probes"](ended(ctx)))
+		}
 	}
 	synced, err := s.prepare(ctx, connection)
 	if err != nil {
-		return errors.Join(err, answerProbes(ended(ctx)))
+		for _, run := range small {
+			err = errors.Join(err, run(ended(ctx)))
+		}
+		return err
 	}
 	probes.require(s.checks(synced)...)
-	return s.runAll(ctx, answerProbes)
+	return s.runAll(ctx, small)
 }
 
 // ended is a context that has ended.
@@ -123,7 +134,7 @@ func (s *server) prepare(ctx context.Context, connection *rest.Config) (synced f
 }
 
 // runAll runs all parts. What answers outlives the signal; what it needs for answering outlives the answers.
-func (s *server) runAll(ctx context.Context, answerProbes func(context.Context) error) error {
+func (s *server) runAll(ctx context.Context, small map[string]func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -139,7 +150,9 @@ func (s *server) runAll(ctx context.Context, answerProbes func(context.Context) 
 			return nil
 		})
 	}
-	part("probes", life, answerProbes)
+	for name, run := range small {
+		part(name, life, run)
+	}
 	part("manager", life, s.manager.Start)
 	part("certificates", life, s.keeper.Run)
 	part("configuration", life, s.settings.run)
@@ -151,8 +164,8 @@ func (s *server) runAll(ctx context.Context, answerProbes func(context.Context) 
 	return g.Wait()
 }
 
-// makeManager makes what controller-runtime is used for: the cache of namespaces, Events and metrics. The election of a
-// leader and the TLS server are our own, because theirs end the process or cut requests off.
+// makeManager makes what controller-runtime is used for: the cache of namespaces, and Events. The servers and the
+// election of a leader are our own, because theirs cut requests off, do not say what is missing, or end the process.
 func (s *server) makeManager(connection *rest.Config) error {
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
@@ -160,12 +173,12 @@ func (s *server) makeManager(connection *rest.Config) error {
 	}
 	m, err := manager.New(connection, manager.Options{
 		Scheme:                 scheme,
-		Metrics:                metricsserver.Options{BindAddress: s.flags.metricsListen},
-		HealthProbeBindAddress: "0", // of our own, because theirs does not say what is missing
+		Metrics:                metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress: "0",
 		Cache:                  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
 	})
 	if err != nil {
-		return fmt.Errorf("preparing metrics and the cache of namespaces: %w", err)
+		return fmt.Errorf("preparing the cache of namespaces: %w", err)
 	}
 	s.manager = m
 	return nil
