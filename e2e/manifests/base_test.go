@@ -111,11 +111,19 @@ func TestRegistrations(t *testing.T) {
 	want := []facts{
 		{
 			"pods.outrider.dev", "/mutate-pod", admissionv1.Fail, admissionv1.IfNeededReinvocationPolicy, 5, 443,
-			[]admissionv1.OperationType{"CREATE"}, []string{""}, []string{"v1"}, []string{"pods"}, admissionv1.SideEffectClassNone,
+			[]admissionv1.OperationType{"CREATE"},
+			[]string{""},
+			[]string{"v1"},
+			[]string{"pods"},
+			admissionv1.SideEffectClassNone,
 		},
 		{
 			"workloads.outrider.dev", "/review-workload", admissionv1.Ignore, "", 5, 443,
-			[]admissionv1.OperationType{"CREATE", "UPDATE"}, []string{"apps"}, []string{"v1"}, []string{"deployments", "statefulsets"}, admissionv1.SideEffectClassNone,
+			[]admissionv1.OperationType{"CREATE", "UPDATE"},
+			[]string{"apps"},
+			[]string{"v1"},
+			[]string{"deployments", "statefulsets"},
+			admissionv1.SideEffectClassNone,
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || len(m.Rules)+len(v.Rules) != 2 {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -46,7 +45,7 @@ func (l *list) UnmarshalJSON(b []byte) error {
 
 func readPolicy(t *testing.T, name string) policy {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join("../../manifests/ram", name))
+	raw, err := os.ReadFile("../../manifests/ram/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
