@@ -18,12 +18,21 @@ import (
 )
 
 // autoRestore is the init container: it decides by what lies on the disk and in the archive. When it returns nil the
-// server may start; in all other cases it must not.
+// server may start; in all other cases it must not. An archive that cannot be asked is waited for, and then all is
+// looked at anew.
 func (a *app) autoRestore(ctx context.Context, f restoreFlags) error {
 	p, _, err := a.policy()
 	if err != nil {
 		return err
 	}
+	decide := func(ctx context.Context) error { return a.autoDecide(ctx, p, f) }
+	if f.once {
+		return decide(ctx)
+	}
+	return a.patiently(ctx, decide)
+}
+
+func (a *app) autoDecide(ctx context.Context, p policy.Policy, f restoreFlags) error {
 	dir := a.setting(envPGData)
 	if dir == "" {
 		return usagef("outrider restore --auto needs the data directory: set PGDATA or --pgdata")
@@ -102,8 +111,12 @@ func (a *app) takeEpoch(ctx context.Context, p policy.Policy, r root, dir string
 	} else if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the data directory: %w", err)
+	uid, gid, err := a.serverUser(dir)
+	if err != nil {
+		return err
+	}
+	if err := makeDataDir(dir, uid, gid); err != nil {
+		return err
 	}
 	env := func(name string) string { v, _ := a.env(name); return v }
 	writer, err := identify(env, dir, version())
@@ -195,7 +208,10 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 		return fmt.Errorf("%w: %s: the server is not started on it. To have the archive's state, empty the disk; to go on with what the disk holds, on a timeline of its own, set stale-disk to fork",
 			ship.ErrStale, v.Reason)
 	}
-	uid, gid := ownerOf(dir)
+	uid, gid, err := a.serverUser(dir)
+	if err != nil {
+		return err
+	}
 	plan, err := restore.Fork(ctx, r.Archive, restore.Options{Dir: dir, SpoolDir: a.setting(envSpool), UID: uid, GID: gid, Log: a.log})
 	if err != nil {
 		return err
@@ -205,7 +221,21 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	return err
 }
 
-// ownerOf is who owns an existing directory, and so will run the server on it; zeros leave it to the snapshot.
+// serverUser is who runs the server, and so has to own what is restored: what the policy says, else whoever owns the
+// directory that is there. Zeros leave it to the snapshot. It matters to root alone; a group of -1 stays as it is.
+func (a *app) serverUser(dir string) (uid, gid int, err error) {
+	p, _, err := a.policyOf("run-as", "archive")
+	if err != nil {
+		return 0, 0, err
+	}
+	if as := p.RunAs; as != (policy.RunAs{}) {
+		return int(as.UID), int(as.GID), nil
+	}
+	uid, gid = ownerOf(dir)
+	return uid, gid, nil
+}
+
+// ownerOf is who owns an existing directory; zeros if that is nobody.
 func ownerOf(dir string) (uid, gid int) {
 	info, err := os.Stat(dir)
 	if err != nil {

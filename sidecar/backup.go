@@ -29,6 +29,7 @@ func newBackupCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&full, "full", false, "take a full snapshot")
 	a.envFlag(cmd.Flags(), "pgdata", envPGData, "", "data directory of the server")
+	a.passwordFlag(cmd.Flags())
 	a.outputFlag(cmd)
 	return cmd
 }
@@ -42,7 +43,7 @@ func (a *app) backup(ctx context.Context, full bool) error {
 	if err != nil {
 		return err
 	}
-	pg := postgres.Config{AppName: "outrider backup"}
+	pg := postgres.Config{AppName: "outrider backup", PasswordFile: a.setting(envPasswordFile)}
 	conn, err := postgres.Connect(ctx, pg)
 	if err != nil {
 		return err

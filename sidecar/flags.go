@@ -21,6 +21,8 @@ const (
 	// Secrets have no flags: a command line is for everybody on the machine to see.
 	envKeySecret = "OSS_ACCESS_KEY_SECRET"
 	envToken     = "OSS_SESSION_TOKEN"
+	// PGPASSWORD is libpq's, and needs no flag either.
+	envPasswordFile = "OUTRIDER_PGPASSWORD_FILE"
 )
 
 // placeKeys say where an archive is and how it is reached.
@@ -35,6 +37,11 @@ func (a *app) commonFlags(fs *pflag.FlagSet) {
 	a.envFlag(fs, "oss-access-key-id", envKeyID, "", "access key id; its secret is given as "+envKeySecret+" only")
 	a.envFlag(fs, "metadata-url", envMetadataURL, oss.MetadataURL, "metadata service of the ECS instance")
 	a.envFlag(fs, "log-level", envLogLevel, "info", "debug, info, warn or error; the log is JSON on stderr")
+}
+
+// passwordFlag is for commands that connect to the server.
+func (a *app) passwordFlag(fs *pflag.FlagSet) {
+	a.envFlag(fs, "password-file", envPasswordFile, "", "file with the password of the role, read for each new connection; default is what libpq does")
 }
 
 // envFlag adds a flag that stands for a variable. setting and lookup read it once the command runs.

@@ -14,6 +14,7 @@ import (
 	"outrider.dev/sidecar/internal/basebackup"
 	"outrider.dev/sidecar/internal/drain"
 	"outrider.dev/sidecar/internal/epoch"
+	"outrider.dev/sidecar/internal/evacuation"
 	"outrider.dev/sidecar/internal/journal"
 	"outrider.dev/sidecar/internal/postgres"
 	"outrider.dev/sidecar/internal/ship"
@@ -32,6 +33,7 @@ type guard struct {
 	board   *board
 	journal *journal.Journal
 	prepare *drain.Preparer
+	asker   *evacuation.Asker // nil where nobody can be asked
 	log     *slog.Logger
 	reg     prometheus.Registerer
 	ships   *ship.Metrics

@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"sidecar/internal/drain":               {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/journal":             {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/notice":              {},
+	"sidecar/internal/evacuation":          {},
 	"webhook/...":                          {"webhook/...", "sidecar/policy"},
 	"e2e/...":                              {"e2e/...", "sidecar/policy"},
 }

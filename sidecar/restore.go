@@ -24,6 +24,7 @@ type restoreFlags struct {
 	missing        bool
 	repeat         bool
 	clone          bool
+	once           bool
 }
 
 func newRestoreCommand(a *app) *cobra.Command {
@@ -33,7 +34,8 @@ func newRestoreCommand(a *app) *cobra.Command {
 		Short: "Rebuild a data directory from the archive",
 		Long: "Rebuilds a data directory. Start the server on it afterwards: it replays the WAL and is promoted.\n" +
 			"With --auto it is what an init container runs: an empty disk is restored, or left for initdb only when the archive\n" +
-			"is proven to be empty; data that is there is compared with the archive before the server may start.",
+			"is proven to be empty; data that is there is compared with the archive before the server may start. As long as the\n" +
+			"archive cannot be asked, it waits and says why: an init container that ends is started again ever later.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.auto {
@@ -45,7 +47,7 @@ func newRestoreCommand(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	a.envFlag(fs, "pgdata", envPGData, "", "data directory to rebuild: absent or empty")
 	a.envFlag(fs, "spool", envSpool, "", "directory from which the server fetches WAL, as the server sees it; default is one in the data directory")
-	a.policyFlags(fs, "restore", "restore-from", "stale-disk", "take-over", "adopt")
+	a.policyFlags(fs, "restore", "restore-from", "stale-disk", "take-over", "adopt", "run-as")
 	// --target is what people look for; the policy's name for it works too.
 	a.envFlag(fs, "target", "OUTRIDER_RESTORE_TARGET", "latest", "latest, a time or an LSN, each with @TIMELINE if wanted")
 	fs.StringVar(&f.backup, "backup", "", "start from this snapshot instead of the newest usable one")
@@ -53,6 +55,7 @@ func newRestoreCommand(a *app) *cobra.Command {
 	fs.StringArrayVar(&f.mapping, "tablespace-mapping", nil, "OLD=NEW: put a tablespace elsewhere; may be repeated")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "only say what would be done")
 	fs.BoolVar(&f.auto, "auto", false, "decide by what is there, as an init container has to")
+	fs.BoolVar(&f.once, "no-wait", false, "with --auto: end when the archive cannot be asked, instead of waiting until it can")
 	fs.BoolVar(&f.missing, "accept-missing", false, "restore up to where WAL is missing instead of refusing")
 	fs.BoolVar(&f.repeat, "repeat", false, "restore to the same past target once more, which undoes what was written since")
 	fs.BoolVar(&f.clone, "clone", false, "the result is another database: TimescaleDB's background jobs stay off")
@@ -128,7 +131,13 @@ func (a *app) layDown(ctx context.Context, arch *archive.Archive, plan restore.P
 	if err != nil {
 		return restored{}, err
 	}
-	uid, gid := ownerOf(dir)
+	uid, gid, err := a.serverUser(dir)
+	if err != nil {
+		return restored{}, err
+	}
+	if err := makeDataDir(dir, uid, gid); err != nil {
+		return restored{}, err
+	}
 	bar := a.newProgress("restoring")
 	result, err := restore.Restore(ctx, arch, plan, restore.Options{
 		Dir: dir, SpoolDir: a.setting(envSpool), WALDir: f.waldir, TablespaceMapping: mapping, UID: uid, GID: gid, Log: a.log,

@@ -16,6 +16,7 @@ import (
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/basebackup"
 	"outrider.dev/sidecar/internal/drain"
+	"outrider.dev/sidecar/internal/evacuation"
 	"outrider.dev/sidecar/internal/journal"
 	"outrider.dev/sidecar/internal/notice"
 	"outrider.dev/sidecar/internal/postgres"
@@ -27,8 +28,10 @@ import (
 type runConfig struct {
 	policy   policy.Policy
 	pgdata   string
+	password string // file with the password of the server's role; "" for libpq's ways
 	listen   string
-	metadata string // base URL of the metadata service; "" for none
+	metadata string            // base URL of the metadata service; "" for none
+	evacuate evacuation.Config // URL "" for nobody to ask
 	identify func() (archive.Identity, error)
 	log      *slog.Logger
 }
@@ -49,6 +52,8 @@ func newRunCommand(a *app) *cobra.Command {
 	}
 	a.envFlag(cmd.Flags(), "pgdata", envPGData, "", "data directory of the server")
 	a.envFlag(cmd.Flags(), "listen", envListen, ":9850", "address for /metrics, /livez, /readyz, /prestop and /status")
+	a.passwordFlag(cmd.Flags())
+	a.evacuationFlags(cmd.Flags())
 	a.policyFlags(cmd.Flags(), "rpo", "rto", "backup-schedule", "retention", "min-backups", "grace", "superseded", "take-over", "adopt",
 		"max-wal-backlog", "storage-class", "encryption", "archiving")
 	return cmd
@@ -60,7 +65,7 @@ func (a *app) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := runConfig{policy: p, pgdata: a.setting(envPGData), listen: a.setting(envListen), metadata: a.setting(envMetadataURL), log: a.log}
+	c := runConfig{policy: p, pgdata: a.setting(envPGData), password: a.setting(envPasswordFile), listen: a.setting(envListen), metadata: a.setting(envMetadataURL), evacuate: a.evacuation(), log: a.log}
 	if c.pgdata == "" {
 		return usagef("outrider run needs the data directory of the server: set PGDATA or --pgdata")
 	}
@@ -98,6 +103,9 @@ func (g *guard) run(soft context.Context, c runConfig, reg *prometheus.Registry,
 		w := notice.New(notice.Config{BaseURL: c.metadata, Log: c.log, Registerer: reg})
 		group.Go(func() error { return w.Run(ctx, func(n notice.Notice) { g.onNotice(hard, n) }) })
 	}
+	if g.asker != nil {
+		group.Go(func() error { return g.asker.Run(until(ctx, soft)) })
+	}
 	group.Go(func() error {
 		defer cancel(nil) // everything else serves this
 		if c.policy.Archiving == policy.Off {
@@ -114,7 +122,7 @@ var errGraceOver = fmt.Errorf("%w: the time for stopping is over", drain.ErrNotA
 func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 	g := &guard{
 		policy: c.policy, door: d, identify: c.identify, log: c.log, reg: reg,
-		dir:     localFiles{pgdata: filepath.Clean(c.pgdata), pg: postgres.Config{AppName: "outrider"}},
+		dir:     localFiles{pgdata: filepath.Clean(c.pgdata), pg: postgres.Config{AppName: "outrider", PasswordFile: c.password}},
 		journal: journal.New(d, c.log),
 		ships:   ship.NewMetrics(reg),
 		backups: basebackup.NewMetrics(reg),
@@ -124,5 +132,6 @@ func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 		g.journal.Note("state", "from", string(from), "to", string(to), "reason", reason)
 	})
 	g.prepare = &drain.Preparer{Now: g.underway, Log: c.log}
+	g.asker = g.newAsker(c.evacuate, reg)
 	return g
 }

@@ -25,12 +25,14 @@ func (g *guard) onNotice(ctx context.Context, n notice.Notice) {
 		g.setNoticed(nil)
 		g.board.update(func(r *statusReport) { r.Notice = nil })
 		g.note("notice_withdrawn", "instance", n.Instance)
+		g.askForEvacuation(n)
 		return
 	}
 	g.setNoticed(&n.SeenAt)
 	g.board.update(func(r *statusReport) { r.Notice = &n })
 	g.note("notice", "release_at", n.At, "instance", n.Instance)
 	g.prepareNow(ctx, "notice")
+	g.askForEvacuation(n)
 }
 
 func (g *guard) setNoticed(at *time.Time) {

@@ -24,6 +24,7 @@ func newUnprotectCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.unprotect(cmd.Context()) },
 	}
 	a.envFlag(cmd.Flags(), "listen", envListen, ":9850", "address on which `outrider run` would answer")
+	a.passwordFlag(cmd.Flags())
 	return cmd
 }
 
@@ -31,7 +32,7 @@ func (a *app) unprotect(ctx context.Context) error {
 	if r, err := askStatus(ctx, a.setting(envListen)); err == nil && r.State != stateSuperseded {
 		return fmt.Errorf("%w: outrider run is running (%s): stop it first, or it makes the slot anew", archive.ErrConflict, r.State)
 	}
-	conn, err := postgres.Connect(ctx, postgres.Config{AppName: "outrider unprotect"})
+	conn, err := postgres.Connect(ctx, postgres.Config{AppName: "outrider unprotect", PasswordFile: a.setting(envPasswordFile)})
 	if err != nil {
 		return err
 	}

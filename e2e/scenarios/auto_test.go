@@ -38,7 +38,7 @@ func TestAutoOnAnEmptyDisk(t *testing.T) {
 	dir := filepath.Join(w.Stage.Dir, "disk")
 	auto := func(code int, args ...string) string {
 		t.Helper()
-		text := fails(w, code, append([]string{"restore", "--auto", "--pgdata", dir}, args...)...)
+		text := fails(w, code, append([]string{"restore", "--auto", "--no-wait", "--pgdata", dir}, args...)...)
 		untouched(t, dir)
 		return text
 	}
@@ -70,7 +70,7 @@ func TestAutoRestores(t *testing.T) {
 	p, err := w.Stage.NewServer("db")
 	must(t, err)
 	w.Faults(`{"op":"*","kind":"status","status":403,"code":"AccessDenied"}`)
-	fails(w, 4, "restore", "--auto", "--pgdata", p.Data)
+	fails(w, 4, "restore", "--auto", "--no-wait", "--pgdata", p.Data)
 	w.Faults()
 	untouched(t, p.Data)
 	w.RestoreFilesInto(p, "--auto")

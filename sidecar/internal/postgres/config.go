@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +18,10 @@ import (
 type Config struct {
 	// ConnString is a libpq connection string or URL; what it leaves out comes from libpq's environment.
 	ConnString string
+	// PasswordFile is the file that holds the password, read for each new session, so that it may change; "" leaves the
+	// password to ConnString and libpq's environment. Line ends at its end are no part of it, as with the shell's $(<file),
+	// with which the entry points of images read theirs.
+	PasswordFile string
 	// AppName is the application_name of our sessions; "" is "outrider".
 	AppName string
 	// Timeout bounds connecting, and each query on the pinned connection; 0 is 10 s.
@@ -63,6 +70,11 @@ func (cfg Config) parse() (*pgx.ConnConfig, error) {
 	for k, v := range cfg.sessionSettings() {
 		pc.RuntimeParams[k] = v
 	}
+	if cfg.PasswordFile != "" {
+		if pc.Password, err = readPassword(cfg.PasswordFile); err != nil {
+			return nil, err
+		}
+	}
 	pc.ConnectTimeout = cfg.timeout()
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
@@ -75,6 +87,20 @@ func (cfg Config) parse() (*pgx.ConnConfig, error) {
 	return pc, nil
 }
 
+// errPassword says that the password could not be read: the server was not asked.
+var errPassword = errors.New("reading the password for the server")
+
+func readPassword(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(b) == 0 {
+		err = fmt.Errorf("%s is empty", path)
+	}
+	if err != nil {
+		return "", withRemedy(fmt.Errorf("%w: %w", errPassword, err), "mount a file with the password of the role there, readable for user %d", os.Getuid())
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
+
 // open makes one session, in database db unless that is "".
 func (cfg Config) open(ctx context.Context, db string) (*pgx.Conn, error) {
 	pc, err := cfg.parse()
@@ -85,6 +111,9 @@ func (cfg Config) open(ctx context.Context, db string) (*pgx.Conn, error) {
 		pc.Database = db
 	}
 	conn, err := pgx.ConnectConfig(ctx, pc)
+	if cfg.PasswordFile != "" && codeOf(err) == codeInvalidPassword {
+		err = withRemedy(err, "check that %s holds the password of role %q", cfg.PasswordFile, pc.User)
+	}
 	if err != nil {
 		return nil, explain("connecting to the server", pc.User, err)
 	}

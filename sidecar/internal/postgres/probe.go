@@ -24,7 +24,7 @@ const (
 	NotNow                              // one of the three above; without the data directory it cannot be told which
 	Refused                             // nobody listens
 	TooManyConnections                  // runs, all places are taken
-	AuthFailed                          // runs, and rejects the role or its password
+	AuthFailed                          // runs, and rejects the role or its password; or the password cannot be read
 )
 
 // String is the state in words.
@@ -53,7 +53,7 @@ func Probe(ctx context.Context, cfg Config, dataDir string) (State, error) {
 		return notNow(err, dataDir), err
 	case code == codeTooMany:
 		return TooManyConnections, err
-	case code == codeNoSuchDatabase || IsPermission(err):
+	case code == codeNoSuchDatabase || IsPermission(err) || errors.Is(err, errPassword):
 		return AuthFailed, err
 	case code != "":
 		return Unknown, err

@@ -109,6 +109,7 @@ func (e *Evacuator) move(ctx context.Context, pod *corev1.Pod, n *corev1.Node, r
 	case shorten:
 		a.Outcome, a.Message = Terminating, "the pod is already being stopped, with more time than there is: it was shortened"
 		return a, e.remove(ctx, pod, p.grace)
+	case evict: // below
 	}
 	err := e.evict(ctx, pod, p.grace)
 	if err == nil {

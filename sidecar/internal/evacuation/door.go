@@ -1,0 +1,139 @@
+package evacuation
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	largestAnswer = 64 << 10
+	largestToken  = 64 << 10
+	// longestText is how much of what a server says is passed on.
+	longestText = 500
+)
+
+// door is the way to the server.
+type door struct {
+	cfg    Config
+	client *http.Client
+}
+
+func newDoor(cfg Config) (*door, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("the address for evacuations is %q: expected https://HOST/v1/evacuations", cfg.URL)
+	}
+	if cfg.TokenFile == "" {
+		return nil, errors.New("no file is named that holds the token for evacuations")
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(cfg.CA)) {
+		return nil, errors.New("the authorities for evacuations hold no certificate in PEM")
+	}
+	return &door{cfg: cfg, client: &http.Client{
+		Transport: &http.Transport{
+			// No proxy, whatever the environment says: the server is in this cluster, and the token is for it alone.
+			Proxy:                  nil,
+			DialContext:            (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    3 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+			// A new connection each time finds another replica when the one that answered last is gone.
+			DisableKeepAlives: true,
+		},
+		// The token goes where the configuration says, and nowhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+func (d *door) close() { d.client.CloseIdleConnections() }
+
+// answer is what the server says, as far as it is of use here.
+type answer struct {
+	Outcome string `json:"outcome"`
+	Message string `json:"message"`
+	status  int
+}
+
+// refused tells whether the server said no, as opposed to having done something.
+func (a answer) refused() bool { return a.status >= 400 }
+
+// ask asks once. Its errors are questions without an answer.
+func (d *door) ask(ctx context.Context, release time.Time, instance string) (answer, error) {
+	token, err := readToken(d.cfg.TokenFile)
+	if err != nil {
+		return answer{}, err
+	}
+	body, err := json.Marshal(struct {
+		ReleaseAt time.Time `json:"release_at"`
+		Instance  string    `json:"instance,omitempty"`
+	}{release.UTC(), instance})
+	if err != nil {
+		return answer{}, fmt.Errorf("asking for evacuation before %v: %w", release, err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, fmt.Errorf("asking for evacuation: %w", err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	res, err := d.client.Do(r)
+	if err != nil {
+		return answer{}, fmt.Errorf("asking for evacuation: %w", err)
+	}
+	defer res.Body.Close()
+	return d.read(res)
+}
+
+func (d *door) read(res *http.Response) (answer, error) {
+	raw, err := io.ReadAll(io.LimitReader(res.Body, largestAnswer))
+	if err != nil {
+		return answer{}, fmt.Errorf("reading the answer of %s: %w", d.cfg.URL, err)
+	}
+	a := answer{status: res.StatusCode}
+	if err := json.Unmarshal(raw, &a); err != nil || a.Outcome == "" {
+		return answer{}, fmt.Errorf("%s answers %s: %.100q", d.cfg.URL, res.Status, raw)
+	}
+	a.Outcome, a.Message = shortened(a.Outcome), shortened(a.Message)
+	switch s := res.StatusCode; {
+	case s >= 500, s == http.StatusTooManyRequests, s >= 300 && s < 400:
+		return answer{}, fmt.Errorf("%s answers %s: %s", d.cfg.URL, res.Status, a.Message)
+	}
+	return a, nil
+}
+
+func shortened(s string) string {
+	if len(s) > longestText {
+		return strings.ToValidUTF8(s[:longestText], "") + "…"
+	}
+	return s
+}
+
+func readToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("reading the token that says which pod this is: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, largestToken))
+	if err != nil {
+		return "", fmt.Errorf("reading the token that says which pod this is: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" || strings.ContainsAny(token, " \r\n\t") {
+		return "", fmt.Errorf("reading the token that says which pod this is: %s holds none", path)
+	}
+	return token, nil
+}
