@@ -95,7 +95,9 @@ func answering(ctx context.Context, what, address string, handler http.Handler) 
 		case <-ctx.Done():
 		}
 		err := srv.Close()
-		<-ended
+		if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
 		if err != nil {
 			return fmt.Errorf("ending the answers to %s: %w", what, err)
 		}

@@ -2,7 +2,6 @@ package admit
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -34,7 +33,7 @@ func BenchmarkAdmission(b *testing.B) {
 					in.Evacuation = inject.Evacuation{URL: "https://outrider-webhook.outrider-system.svc/v1/evacuations", CA: strings.Repeat("x", 2400)}
 					return in
 				},
-				Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+				Log: slog.New(slog.NewJSONHandler(discard{}, nil)),
 			}).Pods()
 			body := string(review(b, "pods", "CREATE", "shop", pod, ""))
 			took := make([]time.Duration, 0, b.N)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -132,7 +131,7 @@ func keeper(m *memory, reg prometheus.Registerer) *Keeper {
 		Durations: func() Durations {
 			return Durations{CA: 45 * time.Minute, Leaf: 12 * time.Minute, Settle: 4 * time.Second}
 		},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: reg,
+		Log: slog.New(slog.DiscardHandler), Metrics: reg,
 	})
 }
 

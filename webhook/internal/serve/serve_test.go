@@ -29,7 +29,7 @@ func started(t *testing.T, lame func() time.Duration, drain time.Duration, handl
 		Listener: l, Handler: handler, Drain: drain,
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &donor.TLS.Certificates[0], nil },
 		LameDuck:    lame,
-		Log:         slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:         slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
