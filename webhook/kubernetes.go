@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,9 +71,9 @@ const (
 	identifyEvery = time.Second
 )
 
-// identifyPatiently asks again while the API server does not answer.
-func identifyPatiently(ctx context.Context, client kubernetes.Interface, log *slog.Logger) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, identifyFor)
+// identifyPatiently asks again while the API server does not answer. It returns the error of ctx if that ends.
+func identifyPatiently(outer context.Context, client kubernetes.Interface, log *slog.Logger) (string, error) {
+	ctx, cancel := context.WithTimeout(outer, identifyFor)
 	defer cancel()
 	for {
 		uid, err := identify(ctx, client)
@@ -84,7 +85,7 @@ func identifyPatiently(ctx context.Context, client kubernetes.Interface, log *sl
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return "", err
+			return "", cmp.Or(outer.Err(), err)
 		case <-t.C:
 		}
 	}

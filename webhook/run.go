@@ -94,6 +94,9 @@ func (s *server) run(ctx context.Context) error {
 	}
 	synced, err := s.prepare(ctx, connection)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = nil // told to stop before it began
+		}
 		for _, run := range small {
 			err = errors.Join(err, run(ended(ctx)))
 		}

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -188,7 +189,10 @@ func (k *Keeper) look(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return wait, err
 		}
-		if done == "" {
+		if done == nothingToDo && slices.ContainsFunc(notes, func(n note) bool { return n.entry != leafCert }) {
+			done = repair
+		}
+		if done == nothingToDo {
 			return min(wait, k.untilSettled(held, now, d)), nil
 		}
 		next.store(secret)
@@ -222,7 +226,7 @@ func (k *Keeper) adopt(ctx context.Context, s state, published []*x509.Certifica
 	if s.leaf != nil && (k.leaf == nil || !k.leaf.Leaf.Equal(s.leaf.cert)) && k.verify(s.leaf.cert, published, now) == nil {
 		if pair, err := s.leaf.tls(); err == nil {
 			k.leaf = pair
-			k.cfg.Log.InfoContext(ctx, "serving a certificate", "expires", pair.Leaf.NotAfter, "serial", pair.Leaf.SerialNumber.String())
+			k.cfg.Log.InfoContext(ctx, "serving a certificate", "expires", pair.Leaf.NotAfter)
 		}
 	}
 	if k.leaf == nil {

@@ -354,6 +354,18 @@ func TestDamagedSecret(t *testing.T) {
 		if got := slices.Sorted(maps.Keys(m.secret.Data)); !slices.Equal(got, []string{caCert, caKey, "theirs", leafCert, leafKey}) {
 			t.Errorf("the Secret has %v", got)
 		}
+		served, _ := k.Certificate(nil)
+		m.mu.Lock()
+		m.secret.Data[formerCert], m.secret.Data[nextCert] = []byte("y"), []byte("z")
+		m.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := slices.Sorted(maps.Keys(m.secret.Data)); !slices.Equal(got, []string{caCert, caKey, "theirs", leafCert, leafKey}) {
+			t.Errorf("after more damage the Secret has %v", got)
+		}
+		if c, _ := k.Certificate(nil); !c.Leaf.Equal(served.Leaf) {
+			t.Error("damage elsewhere changed the certificate that is served")
+		}
 	})
 }
 

@@ -21,6 +21,7 @@ const (
 	newSuccessor  = "successor"
 	takeOver      = "take_over"
 	newLeaf       = "server"
+	repair        = "repair" // what is damaged goes; a damaged leaf is replaced
 	nothingToDo   = ""
 	renewFraction = 3 // with less than a third of its life left a certificate is renewed
 	takeFraction  = 6 // with less than a sixth left an authority gives way to its successor
