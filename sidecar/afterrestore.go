@@ -137,7 +137,7 @@ func (g *guard) fillSpool(ctx context.Context, open openSource) error {
 		}
 	}
 	if err == nil {
-		_, err = restore.Fill(ctx, src, restore.FillOptions{Dir: g.dir.pgdata, Log: g.log})
+		_, err = restore.Fill(ctx, src, restore.FillOptions{Dir: g.dir.pgdata, Ahead: aheadWAL, Log: g.log})
 	}
 	if err != nil && ctx.Err() == nil {
 		g.log.Error("the WAL for the recovery cannot be fetched", "error", err)

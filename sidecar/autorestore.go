@@ -172,7 +172,7 @@ func (a *app) autoResume(ctx context.Context, p policy.Policy, dir string) error
 	if err != nil {
 		return err
 	}
-	r, err := a.fill(ctx, from, dir)
+	r, err := a.fill(ctx, from, dir, true)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 		return err
 	}
 	a.log.Warn("the disk goes on, on a timeline of its own", "reason", v.Reason, "from_timeline", plan.Timeline)
-	_, err = a.fill(ctx, r.Archive, dir)
+	_, err = a.fill(ctx, r.Archive, dir, true)
 	return err
 }
 

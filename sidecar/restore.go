@@ -147,14 +147,26 @@ func (a *app) layDown(ctx context.Context, arch *archive.Archive, plan restore.P
 	if err != nil {
 		return restored{}, err
 	}
-	filled, err := a.fill(ctx, arch, dir)
+	filled, err := a.fill(ctx, arch, dir, f.auto)
 	return restored{Plan: plan, Result: result, WAL: filled, Directory: dir, Seconds: time.Since(started).Seconds()}, err
 }
 
-func (a *app) fill(ctx context.Context, arch *archive.Archive, dir string) (restore.FillResult, error) {
+// In a pod the server starts when enoughWAL lies there, and the sidecar goes on while it replays, at most aheadWAL before
+// it: hours of WAL cost neither their time nor their room.
+const (
+	enoughWAL = 128 << 20
+	aheadWAL  = 1 << 30
+)
+
+// fill lays WAL: all of it, or, in the init container of a pod, what the server needs to begin with.
+func (a *app) fill(ctx context.Context, arch *archive.Archive, dir string, auto bool) (restore.FillResult, error) {
 	bar := a.newProgress("fetching WAL")
 	defer bar.close()
-	return restore.Fill(ctx, arch, restore.FillOptions{Dir: dir, Log: a.log, Progress: func(p restore.Progress) { bar.set(p.Bytes, p.Total) }})
+	o := restore.FillOptions{Dir: dir, Log: a.log, Progress: func(p restore.Progress) { bar.set(p.Bytes, p.Total) }}
+	if auto && a.setting(envSpool) != "" {
+		o.Enough = enoughWAL
+	}
+	return restore.Fill(ctx, arch, o)
 }
 
 func (f restoreFlags) tablespaces() (map[string]string, error) {

@@ -77,3 +77,38 @@ func TestSidecarThatMayOnlyReadTheData(t *testing.T) {
 	w.StopServer(p, syscall.SIGINT)
 	w.Finish(o)
 }
+
+// The init container of a pod lays what the server needs to begin with. The sidecar lays the rest while it replays.
+func TestServerOfAPodStartsBeforeAllItsWALIsThere(t *testing.T) {
+	w := play(t)
+	p := w.Database("origin")
+	o := w.Protect(p)
+	w.Load(p)()
+	err := p.Exec(whole(w), "create table bulk as select g, repeat(md5(g::text), 32) from generate_series(1, 150000) g")
+	must(t, err)
+	w.StopServer(p, syscall.SIGINT)
+	w.Finish(o)
+
+	spool, err := w.Stage.Mkdir("spool")
+	must(t, err)
+	cloud := w.Cloud.With("OUTRIDER_SPOOL=" + spool)
+	q, err := w.Stage.NewServer("db")
+	must(t, err)
+	_, err = w.Stage.Restore(whole(w), cloud, w.Root, q, "--auto")
+	must(t, err)
+	laid, err := filepath.Glob(filepath.Join(spool, "0000000100*"))
+	must(t, err)
+	if _, err := os.Stat(filepath.Join(spool, "END")); !os.IsNotExist(err) || len(laid) < 128 || len(laid) > 129 {
+		t.Fatalf("%d segments lie in the spool, and its end is known (%v): this test wants more WAL than that", len(laid), err)
+	}
+	again, err := w.Stage.RunInPod(cloud, w.Root, q)
+	must(t, err)
+	w.Start(q)
+	w.NothingLost(q)
+	if n, err := q.Ask(whole(w), "select count(*)::text from bulk"); err != nil || n != "150000" {
+		t.Errorf("%s rows, %v", n, err)
+	}
+	must(t, again.Protected(whole(w)))
+	w.StopServer(q, syscall.SIGINT)
+	w.Finish(again)
+}
