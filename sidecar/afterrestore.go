@@ -46,6 +46,7 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot
 		return
 	}
 	if settled(ctx, conn) {
+		g.arrived(m, false)
 		g.dropMarker()
 		return
 	}
@@ -59,9 +60,37 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot
 			g.note("restored_short", "error", err.Error())
 		}
 	}
+	g.arrived(m, true)
 	g.dropMarker()
 	g.note("restored", "snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
 		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
+}
+
+// Phases of a restore, as metrics and status name them.
+const (
+	phaseSnapshot = "snapshot" // fetched and unpacked
+	phasePrepare  = "prepare"  // files synced, the spool begun
+	phaseReplay   = "replay"   // from there until the server was seen to be promoted, its start included
+)
+
+// arrived notes how long the restore took, as far as its marker says. Whether it ends now is known only to whoever took
+// its settings out.
+func (g *guard) arrived(m restore.Marker, now bool) {
+	if m.Fork || m.UnpackedAt == nil || m.ReadyAt == nil {
+		return
+	}
+	a := arrival{Snapshot: m.Plan.Snapshot.Name, Started: m.StartedAt, Phases: map[string]float64{
+		phaseSnapshot: m.UnpackedAt.Sub(m.StartedAt).Seconds(), phasePrepare: m.ReadyAt.Sub(*m.UnpackedAt).Seconds(),
+	}}
+	if now {
+		a.Finished = time.Now().UTC()
+		a.Phases[phaseReplay] = a.Finished.Sub(*m.ReadyAt).Seconds()
+	}
+	g.board.update(func(r *statusReport) {
+		if r.Restored == nil || now {
+			r.Restored = &a
+		}
+	})
 }
 
 func (g *guard) dropMarker() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -27,31 +28,42 @@ const (
 	stateStopped    protection = "stopped"
 )
 
+// allStates are the values of the label state of outrider_state.
+func allStates() []protection {
+	return []protection{
+		stateWaiting, stateRecovering, stateProtected, stateNoSnapshot, stateLagging, stateRefused, stateSuperseded, stateClone, stateStopping,
+		stateStopped,
+	}
+}
+
 // statusReport is the JSON of /status.
 type statusReport struct {
-	State             protection      `json:"state"`
-	Reason            string          `json:"reason,omitempty"`
-	Since             time.Time       `json:"since"`
-	NotProtectedSince *time.Time      `json:"not_protected_since,omitempty"`
-	Archive           string          `json:"archive"`
-	Epoch             uint64          `json:"epoch,omitempty"`
-	SystemIdentifier  uint64          `json:"system_identifier,string,omitempty"`
-	Timeline          wal.Timeline    `json:"timeline,omitempty"`
-	Flushed           *wal.LSN        `json:"flushed,omitempty"`
-	Inserted          *wal.LSN        `json:"inserted,omitempty"`
-	Durable           *wal.LSN        `json:"durable,omitempty"`
-	UnshippedBytes    *int64          `json:"unshipped_bytes,omitempty"`
-	AsyncBytes        *int64          `json:"not_flushed_bytes,omitempty"`
-	AgeSeconds        *float64        `json:"unshipped_age_seconds,omitempty"`
-	Trouble           string          `json:"trouble,omitempty"`
-	TroubleSince      *time.Time      `json:"trouble_since,omitempty"`
-	LastSnapshot      *snapshotInfo   `json:"last_snapshot,omitempty"`
-	SnapshotRunning   *snapshotRun    `json:"snapshot_running,omitempty"`
-	SnapshotTrouble   string          `json:"snapshot_trouble,omitempty"`
-	Notice            *notice.Notice  `json:"notice,omitempty"`
-	Prepared          *drain.Outcome  `json:"prepared,omitempty"`
-	Version           string          `json:"version"`
-	Journal           []archive.Entry `json:"journal,omitempty"`
+	State             protection   `json:"state"`
+	Reason            string       `json:"reason,omitempty"`
+	Since             time.Time    `json:"since"`
+	NotProtectedSince *time.Time   `json:"not_protected_since,omitempty"`
+	Archive           string       `json:"archive"`
+	Epoch             uint64       `json:"epoch,omitempty"`
+	SystemIdentifier  uint64       `json:"system_identifier,string,omitempty"`
+	Timeline          wal.Timeline `json:"timeline,omitempty"`
+	Flushed           *wal.LSN     `json:"flushed,omitempty"`
+	Inserted          *wal.LSN     `json:"inserted,omitempty"`
+	Durable           *wal.LSN     `json:"durable,omitempty"`
+	UnshippedBytes    *int64       `json:"unshipped_bytes,omitempty"`
+	AsyncBytes        *int64       `json:"not_flushed_bytes,omitempty"`
+	AgeSeconds        *float64     `json:"unshipped_age_seconds,omitempty"`
+	Trouble           string       `json:"trouble,omitempty"`
+	TroubleSince      *time.Time   `json:"trouble_since,omitempty"`
+	outlook
+	LastSnapshot    *snapshotInfo      `json:"last_snapshot,omitempty"`
+	SnapshotRunning *snapshotRun       `json:"snapshot_running,omitempty"`
+	SnapshotTrouble string             `json:"snapshot_trouble,omitempty"`
+	Notice          *notice.Notice     `json:"notice,omitempty"`
+	Prepared        *drain.Outcome     `json:"prepared,omitempty"`
+	StopPhases      map[string]float64 `json:"stop_phases_seconds,omitempty"`
+	Restored        *arrival           `json:"restored,omitempty"`
+	Version         string             `json:"version"`
+	Journal         []archive.Entry    `json:"journal,omitempty"`
 }
 
 type snapshotInfo struct {
@@ -61,6 +73,14 @@ type snapshotInfo struct {
 	Taken  time.Time `json:"taken"`
 	Stored int64     `json:"stored_bytes"`
 	Raw    int64     `json:"raw_bytes"`
+}
+
+// arrival is how the restore went that the running server came out of.
+type arrival struct {
+	Snapshot string             `json:"snapshot"`
+	Started  time.Time          `json:"started_at"`
+	Finished time.Time          `json:"finished_at"` // when the server was seen to be promoted
+	Phases   map[string]float64 `json:"phases_seconds"`
 }
 
 type snapshotRun struct {
@@ -73,7 +93,8 @@ type snapshotRun struct {
 type board struct {
 	mu     sync.Mutex
 	report statusReport
-	before statusReport // as things stood when the stop began
+	before statusReport         // as things stood when the stop began
+	phases map[string]time.Time // when each phase of a stop began; see phase
 	onMove func(from, to protection, reason string)
 }
 
@@ -96,6 +117,7 @@ func (b *board) set(to protection, reason string) {
 	r.State, r.Reason = to, reason
 	if from != to {
 		r.Since = time.Now()
+		b.stopPhase(to)
 	}
 	switch to { //nolint:exhaustive // the others say nothing about whether there is a way back
 	case stateProtected, stateStopped:
@@ -110,6 +132,70 @@ func (b *board) set(to protection, reason string) {
 	if b.onMove != nil && from != to {
 		b.onMove(from, to, reason)
 	}
+}
+
+// Phases of a stop, as metrics and status name them.
+const (
+	phaseCheckpoint = "checkpoint" // of Prepare
+	phaseFlush      = "flush"      // of Prepare: until what was flushed is durable
+	phasePostgres   = "postgres"   // from when Postgres is seen to stop until the sidecar is told to go
+	phaseFinish     = "finish"     // from then until the receipt is written
+)
+
+// stopPhase keeps the clock of the stop. The caller holds the lock.
+func (b *board) stopPhase(to protection) {
+	switch to { //nolint:exhaustive // the others are no phases of a stop
+	case stateStopping:
+		b.lap(phasePostgres)
+		b.begin(phaseFinish)
+	case stateStopped:
+		b.lap(phaseFinish)
+	case stateProtected, stateNoSnapshot:
+		delete(b.phases, phasePostgres) // it was started again
+	}
+}
+
+func (b *board) begin(phase string) {
+	if b.phases == nil {
+		b.phases = map[string]time.Time{}
+	}
+	if _, running := b.phases[phase]; !running {
+		b.phases[phase] = time.Now()
+	}
+}
+
+func (b *board) lap(phase string) {
+	if began, running := b.phases[phase]; running {
+		b.took(phase, time.Since(began))
+		delete(b.phases, phase)
+	}
+}
+
+// took notes how long a phase lasted. Reports share the map, so it is never changed.
+func (b *board) took(phase string, d time.Duration) {
+	all := maps.Clone(b.report.StopPhases)
+	if all == nil {
+		all = map[string]float64{}
+	}
+	all[phase] = d.Seconds()
+	b.report.StopPhases = all
+}
+
+// prepared notes what came of a Prepare.
+func (b *board) prepared(o drain.Outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.report.Prepared = &o
+	checkpoint := time.Duration(o.Checkpoint * float64(time.Second))
+	b.took(phaseCheckpoint, checkpoint)
+	b.took(phaseFlush, max(o.Took-checkpoint, 0))
+}
+
+// postgresStops notes that Postgres was seen to stop.
+func (b *board) postgresStops() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.begin(phasePostgres)
 }
 
 // update changes the report under the lock.

@@ -19,7 +19,9 @@ func TestReadmeTablesAreCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for name, table := range map[string]string{"exit codes": exitTable(), "policy": policy.Table()} {
+	for name, table := range map[string]string{
+		"exit codes": exitTable(), "policy": policy.Table(), "metrics": metricsTable(t, "."), "webhook metrics": metricsTable(t, "../webhook"),
+	} {
 		begin, end := "<!-- "+name+": generated -->\n", "<!-- /"+name+" -->"
 		before, rest, ok := strings.Cut(text, begin)
 		old, after, closed := strings.Cut(rest, end)

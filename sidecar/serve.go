@@ -68,6 +68,7 @@ func (g *guard) report(ctx context.Context) statusReport {
 	}
 	durable := v.ship.Durable().LSN
 	r.Durable = &durable
+	r.outlook = v.outlook(durable)
 	if age, ok := v.tail.Age(durable); ok {
 		s := age.Seconds()
 		r.AgeSeconds = &s
@@ -80,6 +81,7 @@ func (g *guard) report(ctx context.Context) statusReport {
 	if p, err := v.conn.Position(ctx); err == nil {
 		unshipped, async := distance(durable, p.Flush), distance(p.Flush, p.Insert)
 		r.Flushed, r.Inserted, r.UnshippedBytes, r.AsyncBytes = &p.Flush, &p.Insert, &unshipped, &async
+		r.outlook.kept(v, p.Flush)
 	}
 	if since, err := v.ship.Trouble(); err != nil {
 		r.Trouble, r.TroubleSince = err.Error(), &since

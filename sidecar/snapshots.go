@@ -194,11 +194,34 @@ func infoOf(b archive.Backup) *snapshotInfo {
 // janitor does it then.
 func (v *voyage) clean(ctx context.Context) {
 	rules := retention.Rules{Window: v.policy.Retention, MinBackups: v.policy.MinBackups}
-	plan, err := retention.Run(ctx, v.arch.WAL(v.server.SegmentSize), rules, v.log)
+	w := v.arch.WAL(v.server.SegmentSize)
+	s, err := retention.Read(ctx, w)
+	var plan retention.Plan
+	if err == nil {
+		v.forget(func(name string) bool {
+			return !slices.ContainsFunc(s.Backups, func(b archive.Backup) bool { return b.Name == name })
+		})
+		plan, err = retention.Apply(ctx, w, s, rules, v.log)
+	}
+	v.forget(func(name string) bool {
+		return slices.ContainsFunc(plan.Backups, func(b archive.Backup) bool { return b.Name == name })
+	})
 	switch {
 	case err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled):
 		v.log.Warn("the retention was not applied", "error", err)
 	case err == nil && !plan.Empty():
 		v.note("expired", "snapshots", len(plan.Backups), "segments", len(plan.Segments))
+	}
+}
+
+// forget drops snapshots that are in the archive no more: a janitor, or a person, may have deleted them.
+func (v *voyage) forget(gone func(name string) bool) {
+	v.mu.Lock()
+	v.snapshots = slices.DeleteFunc(slices.Clone(v.snapshots), func(b archive.Backup) bool { return gone(b.Name) })
+	left := len(v.snapshots)
+	v.mu.Unlock()
+	if left == 0 {
+		v.board.update(func(r *statusReport) { r.LastSnapshot = nil })
+		v.settle()
 	}
 }

@@ -52,7 +52,7 @@ func (g *guard) onPreStop(ctx context.Context) drain.Outcome {
 // prepareNow runs Prepare for a hook or a notice.
 func (g *guard) prepareNow(ctx context.Context, reason string) drain.Outcome {
 	o := g.prepare.Prepare(ctx, reason, drain.Budget(g.policy.Grace))
-	g.board.update(func(r *statusReport) { r.Prepared = &o })
+	g.board.prepared(o)
 	attrs := []any{"reason", reason, "complete", o.Complete(), "checkpointed", o.Checkpointed, "durable", o.Durable.String(), "seconds", o.TookSeconds}
 	if o.Err != nil {
 		attrs = append(attrs, "error", o.Err.Error())

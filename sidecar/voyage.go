@@ -34,6 +34,7 @@ type voyage struct {
 	gapFrom   wal.LSN
 	leftovers []leftover  // not sealed yet
 	level     atomic.Bool // what was flushed when the voyage began is durable
+	flow      flow        // of the server's WAL
 
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time
@@ -116,10 +117,16 @@ func (v *voyage) catchUp(ctx context.Context) {
 func (v *voyage) settle() {
 	v.settling.Lock()
 	defer v.settling.Unlock()
+	v.mu.Lock()
+	var last *snapshotInfo
+	if n := len(v.snapshots); n > 0 {
+		last = infoOf(v.snapshots[n-1])
+	}
+	v.mu.Unlock()
 	v.board.update(func(r *statusReport) {
 		r.Epoch, r.Timeline, r.SystemIdentifier = v.epoch.Number, v.server.Timeline, v.server.SystemIdentifier
-		if n := len(v.snapshots); n > 0 {
-			r.LastSnapshot = infoOf(v.snapshots[n-1])
+		if last != nil {
+			r.LastSnapshot = last
 		}
 	})
 	switch {
@@ -192,6 +199,7 @@ func (v *voyage) watchShutdown(ctx context.Context, endSnapshots func()) error {
 		if err != nil || status != postgres.StatusStopping {
 			continue
 		}
+		v.board.postgresStops()
 		endSnapshots()
 		if v.wasAsked() {
 			n, err := v.conn.TerminateClients(ctx)

@@ -44,6 +44,7 @@ type Outcome struct {
 	Took         time.Duration `json:"-"`
 	TookSeconds  float64       `json:"took_seconds"`
 	Checkpointed bool          `json:"checkpointed"`
+	Checkpoint   float64       `json:"checkpoint_seconds,omitempty"` // what of it the checkpoint took, finished or not
 	Wanted       wal.Position  `json:"wanted"`
 	Durable      wal.Position  `json:"durable"`
 	Err          error         `json:"-"`
@@ -122,6 +123,7 @@ func (p *Preparer) once(ctx context.Context, reason string, budget time.Duration
 		cctx, cancel := context.WithTimeout(ctx, time.Duration(float64(budget)*checkpointShare))
 		err := server.Checkpoint(cctx)
 		cancel()
+		o.Checkpoint = time.Since(o.Started).Seconds()
 		o.Checkpointed = err == nil
 		if err != nil {
 			p.Log.Warn("no checkpoint before the stop, shipping goes on", "reason", reason, "error", err)

@@ -26,6 +26,7 @@ type Keeper struct {
 	durable func() wal.Position
 	log     *slog.Logger
 	lost    atomic.Bool
+	asked   atomic.Pointer[time.Time]
 }
 
 // NewKeeper watches over epoch e, which the caller owns. durable is asked for the position that heartbeats carry, and
@@ -39,6 +40,7 @@ func (k *Keeper) Check(ctx context.Context) error {
 	if k.lost.Load() {
 		return fmt.Errorf("epoch %d: %w", k.epoch, ErrSuperseded)
 	}
+	began := time.Now()
 	higher, err := k.store.EpochAfter(ctx, k.epoch)
 	if err != nil {
 		return fmt.Errorf("asking whether epoch %d is still the newest: %w", k.epoch, err)
@@ -47,7 +49,16 @@ func (k *Keeper) Check(ctx context.Context) error {
 		k.lost.Store(true)
 		return fmt.Errorf("epoch %d: %w", k.epoch, ErrSuperseded)
 	}
+	k.asked.Store(&began)
 	return nil
+}
+
+// Confirmed is when the archive was last asked and said that the epoch is the newest; the zero time if it never was.
+func (k *Keeper) Confirmed() time.Time {
+	if at := k.asked.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // Run checks and beats until ctx ends (nil) or the epoch is superseded (ErrSuperseded). That the archive cannot be

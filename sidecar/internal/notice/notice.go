@@ -156,6 +156,7 @@ func (w *Watcher) heard(found time.Time, report func(Notice)) {
 		w.cfg.Log.Warn("the instance will be released at another time", "release_at", found, "before", w.last, "instance", w.instance)
 	}
 	w.last = found
-	w.metrics.noticed(found)
-	report(Notice{At: found, SeenAt: time.Now().UTC(), Instance: w.instance})
+	n := Notice{At: found, SeenAt: time.Now().UTC(), Instance: w.instance}
+	w.metrics.noticed(found, n.SeenAt)
+	report(n)
 }

@@ -9,6 +9,7 @@ import (
 
 type metrics struct {
 	requests *prometheus.CounterVec
+	billed   *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	retries  *prometheus.CounterVec
 	sent     prometheus.Counter
@@ -21,6 +22,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		requests: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "outrider_oss_requests_total", Help: "HTTP requests to OSS by operation and result, each attempt counted.",
 		}, []string{"operation", "result"})),
+		billed: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "outrider_oss_billed_requests_total",
+			Help: "HTTP requests that OSS bills, by class of its price list: put (also lists and deletes), or get.",
+		}, []string{"class"})),
 		seconds: register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "outrider_oss_request_duration_seconds",
 			Help:    "Time from sending an HTTP request to OSS to the headers of its answer.",

@@ -82,18 +82,20 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	x.header, x.status = resp.Header, resp.StatusCode
 	t.metrics.seconds.WithLabelValues(string(x.op)).Observe(x.seen.Sub(begin).Seconds())
 	if resp.StatusCode < 400 {
-		t.usage.bill(x.op)
+		t.bill(x.op)
 	}
 	resp.Body = &receivedBody{ReadCloser: resp.Body, count: t.countReceived}
 	return resp, nil
 }
 
-func (u *usage) bill(op operation) {
+func (t *transport) bill(op operation) {
 	switch op {
 	case opGet, opHead, opVersioning:
-		u.gets.Add(1)
+		t.usage.gets.Add(1)
+		t.metrics.billed.WithLabelValues("get").Inc()
 	default:
-		u.puts.Add(1)
+		t.usage.puts.Add(1)
+		t.metrics.billed.WithLabelValues("put").Inc()
 	}
 }
 

@@ -197,7 +197,8 @@ func (r *restorer) settle(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.marker.Phase = PhaseRecovering
+	ready := time.Now().UTC()
+	r.marker.Phase, r.marker.ReadyAt = PhaseRecovering, &ready
 	if err := r.marker.write(r.opt.Dir); err != nil {
 		return err
 	}

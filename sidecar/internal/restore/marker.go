@@ -35,6 +35,10 @@ type Marker struct {
 	Phase     Phase     `json:"phase"`
 	StartedAt time.Time `json:"started_at"`
 	Plan      Plan      `json:"plan"`
+	// UnpackedAt and ReadyAt are when the snapshot was unpacked and when the server could be started; nil before, and in
+	// what older versions have restored.
+	UnpackedAt *time.Time `json:"unpacked_at,omitempty"`
+	ReadyAt    *time.Time `json:"ready_at,omitempty"`
 	// SpoolDir is where WAL is laid for the server, relative to the data directory if it lies in it.
 	SpoolDir string `json:"spool_dir"`
 	// Outside are the directories outside of the data directory that this restore found empty and fills: tablespaces

@@ -129,7 +129,8 @@ func (r *restorer) run(ctx context.Context) (res Result, err error) {
 	if err := r.unpack(ctx); err != nil {
 		return r.result, err
 	}
-	r.result.Unpack = time.Since(begun)
+	unpacked := time.Now().UTC()
+	r.result.Unpack, r.marker.UnpackedAt = unpacked.Sub(begun), &unpacked
 	if err := r.settle(ctx); err != nil {
 		return r.result, err
 	}

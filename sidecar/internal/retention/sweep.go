@@ -57,6 +57,11 @@ func Run(ctx context.Context, w *archive.WAL, r Rules, log *slog.Logger) (Plan, 
 	if err != nil {
 		return Plan{}, err
 	}
+	return Apply(ctx, w, s, r, log)
+}
+
+// Apply is Run for those who have read the archive a moment ago.
+func Apply(ctx context.Context, w *archive.WAL, s State, r Rules, log *slog.Logger) (Plan, error) {
 	p, err := Make(s, r)
 	if err != nil {
 		return Plan{}, err

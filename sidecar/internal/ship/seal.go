@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"time"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/wal"
@@ -164,6 +165,7 @@ func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64, d *
 	}
 	defer f.Close()
 	r := archive.SealRequest{Segment: seg, Epoch: s.cfg.Epoch, Raw: f, Valid: valid, Draft: d}
+	started, stored := time.Now(), int64(0)
 	err = s.retry(ctx, "sealing a segment", func(ctx context.Context) error {
 		info, err := s.cfg.Store.Seal(ctx, r)
 		if gone := f.StillNamed(); err != nil && gone != nil {
@@ -177,13 +179,11 @@ func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64, d *
 			r.ReplacePadded = true
 			info, err = s.cfg.Store.Seal(ctx, r)
 		}
-		if err == nil {
-			s.cfg.Metrics.stored.WithLabelValues("segment").Add(float64(info.Stored))
-		}
+		stored = info.Stored
 		return err
 	})
 	if err == nil {
-		s.cfg.Metrics.sealed.Inc()
+		s.cfg.Metrics.observe(kindSegment, valid, stored, time.Since(started))
 	}
 	return err
 }

@@ -94,7 +94,7 @@ func New(cfg Config) *Shipper {
 	}
 	s := &Shipper{cfg: cfg, durable: newWatermark(cfg.Durable)}
 	s.seal = newSealer(s)
-	s.cfg.Metrics.durable.Set(float64(cfg.Durable))
+	s.cfg.Metrics.durable.WithLabelValues().Set(float64(cfg.Durable))
 	return s
 }
 
@@ -197,17 +197,15 @@ func (s *Shipper) chunk(ctx context.Context, seg wal.Segment, from, to wal.LSN) 
 	if from == seg.Start(s.cfg.Size) {
 		s.draft = archive.NewDraft(seg, s.cfg.Size)
 	}
-	err = s.retry(ctx, "shipping a chunk", func(ctx context.Context) error {
-		stored, err := s.cfg.Store.AddChunk(ctx, s.draft, c, raw)
-		if err == nil {
-			s.cfg.Metrics.stored.WithLabelValues("chunk").Add(float64(stored))
-		}
+	stored := 0
+	err = s.retry(ctx, "shipping a chunk", func(ctx context.Context) (err error) {
+		stored, err = s.cfg.Store.AddChunk(ctx, s.draft, c, raw)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	s.cfg.Metrics.observe("chunk", len(raw), time.Since(started))
+	s.cfg.Metrics.observe(kindChunk, int64(len(raw)), int64(stored), time.Since(started))
 	s.seal.add(c)
 	if to < seg.End(s.cfg.Size) {
 		s.publish(to)
@@ -268,8 +266,8 @@ func (s *Shipper) SealRest(ctx context.Context, clean bool) error {
 
 func (s *Shipper) publish(to wal.LSN) {
 	s.durable.set(to)
-	s.cfg.Metrics.durable.Set(float64(to))
-	s.cfg.Metrics.lastSuccess.SetToCurrentTime()
+	s.cfg.Metrics.durable.WithLabelValues().Set(float64(to))
+	s.cfg.Metrics.lastSuccess.WithLabelValues().SetToCurrentTime()
 }
 
 // read returns the bytes [from, to) of seg, valid until the next call.
