@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -92,10 +93,15 @@ func (s *settings) reload(ctx context.Context) {
 		s.refuse(ctx, err)
 		return
 	}
+	before := s.get()
 	s.current.Store(&c)
 	s.metrics.loaded(true)
-	if !first {
-		s.log.InfoContext(ctx, "the configuration has been read again; what concerns the evacuation takes a restart", "path", s.path)
+	if first {
+		return
+	}
+	s.log.InfoContext(ctx, "the configuration has been read again", "path", s.path)
+	if !reflect.DeepEqual(before.Evacuation, c.Evacuation) {
+		s.log.WarnContext(ctx, "what the configuration says of evacuation has changed: only its url is in force, the rest takes a restart", "path", s.path)
 	}
 }
 

@@ -15,6 +15,11 @@ import (
 )
 
 // pod answers about one pod. The namespace is that of the request: the object's may be empty.
+//
+// Input.Former stays nil here: that a pod's database was protected before is written nowhere that could be relied on. The
+// pod that it replaces is gone, Events expire, and a mark on its owner would need the right to change every workload. Where
+// Postgres disappears from a workload, the API server sends what it was before, and workload refuses; where it does so in
+// another way, the annotation protect in the template is what holds.
 func (h *Handlers) pod(ctx context.Context, req *admissionv1.AdmissionRequest) answer {
 	if req.Operation != admissionv1.Create || req.SubResource != "" || req.Resource != (metav1.GroupVersionResource{Version: "v1", Resource: "pods"}) {
 		return answer{
