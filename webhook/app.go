@@ -82,6 +82,9 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // linkedVersion is set by -ldflags "-X main.linkedVersion=v1.2.3" where the version is not in the build's own record.
 var linkedVersion string //nolint:gochecknoglobals // the linker can set nothing else
 
+// linkedImage is set by -ldflags "-X main.linkedImage=..." to the name of the sidecar's image that belongs to this program.
+var linkedImage string //nolint:gochecknoglobals // the linker can set nothing else
+
 func version() string {
 	if linkedVersion != "" {
 		return linkedVersion

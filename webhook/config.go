@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 type config struct {
 	// Policy holds cluster-wide defaults, by the names of keys without the prefix of annotations.
 	Policy map[string]string `json:"policy"`
-	// Image is that of the injected containers.
+	// Image is that of the injected containers; the default is the one that was built together with this program.
 	Image           string            `json:"image"`
 	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy"`
 	// KubernetesCluster is the uid of the namespace kube-system.
@@ -59,7 +60,7 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 }
 
 func defaults() config {
-	c := config{Image: "outrider:" + version(), LameDuck: duration(5 * time.Second)}
+	c := config{Image: cmp.Or(linkedImage, "outrider:"+version()), LameDuck: duration(5 * time.Second)}
 	c.Certificates.CA = duration(10 * 365 * policy.Day)
 	c.Certificates.Server = duration(90 * policy.Day)
 	c.Certificates.Settle = duration(5 * time.Second)

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		program = filepath.Join(dir, "outrider-webhook")
 		var out []byte
-		if out, err = exec.Command("go", "build", "-o", program, "outrider.dev/webhook").CombinedOutput(); err != nil {
+		if out, err = exec.Command("go", "build", "-ldflags=-X main.linkedImage=outrider:dev", "-o", program, "outrider.dev/webhook").CombinedOutput(); err != nil {
 			err = fmt.Errorf("%w: %s", err, out)
 		}
 	}

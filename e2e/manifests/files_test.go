@@ -145,7 +145,7 @@ func isKubernetes(path string) bool {
 	case "kustomization.yaml", "config.yaml":
 		return false
 	}
-	return true
+	return !strings.HasPrefix(path, top+"/monitoring/") // Prometheus and Grafana read those
 }
 
 func TestEveryFileIsWhatKubernetesKnows(t *testing.T) {

@@ -287,8 +287,8 @@ func TestDockerfileMakesTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(raw), "\\\n        ", "")
-	flags := strings.Join(buildArgs("$VERSION", "OUT", "SRC"), " ")
-	flags = strings.TrimSuffix(strings.Replace(flags, "-ldflags=-s -w -buildid= -X main.linkedVersion=$VERSION", `"-ldflags=-s -w -buildid= -X main.linkedVersion=$VERSION"`, 1), "-o OUT SRC")
+	flags := strings.Join(buildArgs(link{"$VERSION", "$SIDECAR"}, "OUT", "SRC"), " ")
+	flags = strings.TrimSuffix(strings.Replace(flags, "-ldflags=-s -w -buildid= -X main.linkedVersion=$VERSION -X main.linkedImage=$SIDECAR", `"-ldflags=-s -w -buildid= -X main.linkedVersion=$VERSION -X main.linkedImage=$SIDECAR"`, 1), "-o OUT SRC")
 	for _, want := range []string{"go " + flags, "USER " + nobody, "ENV PATH=/" + binDir, "FROM scratch AS base"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %q", want)

@@ -38,17 +38,24 @@ func moduleTop(ctx context.Context) (string, error) {
 	return filepath.Dir(mod), nil
 }
 
+// link is what the linker puts into a program.
+type link struct {
+	version string
+	sidecar string // the image that the webhook puts into pods; nothing to the other programs
+}
+
 // buildArgs are those of `go build`: nothing of the machine, of the day, or of the state of the repository gets into
 // the program. images/Dockerfile has the same.
-func buildArgs(version, output, source string) []string {
+func buildArgs(l link, output, source string) []string {
 	return []string{
-		"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.linkedVersion=" + version, "-o", output, source,
+		"build", "-trimpath", "-buildvcs=false",
+		"-ldflags=-s -w -buildid= -X main.linkedVersion=" + l.version + " -X main.linkedImage=" + l.sidecar, "-o", output, source,
 	}
 }
 
 // compile makes a static program for a platform.
-func compile(ctx context.Context, top string, p program, version string, platform v1.Platform, output string) error {
-	cmd := exec.CommandContext(ctx, "go", buildArgs(version, output, p.source)...)
+func compile(ctx context.Context, top string, p program, l link, platform v1.Platform, output string) error {
+	cmd := exec.CommandContext(ctx, "go", buildArgs(l, output, p.source)...)
 	cmd.Dir = top
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture, "GOFLAGS="+withoutModifiers(os.Getenv("GOFLAGS")))
 	switch {

@@ -39,7 +39,7 @@ func assemble(ctx context.Context, top string, p program, o options) ([]built, e
 	var all []built
 	for _, platform := range o.platforms {
 		output := filepath.Join(dir, p.name)
-		if err := compile(ctx, top, p, o.version, platform, output); err != nil {
+		if err := compile(ctx, top, p, link{version: o.version, sidecar: o.sidecar}, platform, output); err != nil {
 			return nil, err
 		}
 		binary, err := os.ReadFile(output)

@@ -27,7 +27,7 @@ import (
 
 // options are what the command line says.
 type options struct {
-	out, tag, version, repository, ref string
+	out, tag, version, repository, ref, sidecar string
 	platforms                          []v1.Platform
 	names                              []string
 	push, insecure                     bool
@@ -85,6 +85,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.version, "version", "", "`version` that the programs tell; that of the tag if it looks like one (v1.2.3)")
 	f.StringVar(&o.repository, "repository", "", "where the images belong, such as ghcr.io/outrider-dev")
 	f.StringVar(&o.ref, "image", "", "full `name` of the image, where only one is built")
+	f.StringVar(&o.sidecar, "sidecar", "", "`name` of the sidecar's image that the webhook puts into pods where its configuration names none; that of the image outrider of this build")
 	f.BoolVar(&o.push, "push", false, "push to the registry instead of writing archives; it needs -repository or -image")
 	f.BoolVar(&o.insecure, "insecure", false, "push over plain http")
 	platforms := f.String("platform", "linux/"+runtime.GOARCH, "`list` of platforms; more than one make an image for all of them")
@@ -97,6 +98,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	if o.version == "" && strings.HasPrefix(o.tag, "v") {
 		o.version = o.tag
+	}
+	if o.sidecar == "" {
+		o.sidecar = options{repository: o.repository, tag: o.tag}.reference("outrider")
 	}
 	for s := range strings.SplitSeq(*platforms, ",") {
 		p, err := v1.ParsePlatform(s)
