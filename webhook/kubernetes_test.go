@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -166,5 +167,37 @@ func TestOneReplicaLeads(t *testing.T) {
 	stopB()
 	if most != 1 {
 		t.Errorf("%d worked at once", most)
+	}
+}
+
+// Work that fails gives the lease back, so that another replica may try, and is tried again.
+func TestWorkThatFailsIsTriedAgain(t *testing.T) {
+	client := apiserver(t, (&leases{}).ServeHTTP)
+	ctx, cancel := context.WithCancel(t.Context())
+	failures, fine := 0, make(chan struct{})
+	other := make(chan struct{}, 2) // the ends of the work beside it
+	l := &leader{client: client, namespace: "outrider-system", name: leaseName, id: "a", log: quiet(), runs: map[string]func(context.Context) error{
+		"fails": func(ctx context.Context) error {
+			if failures++; failures == 1 {
+				return errors.New("no route to host")
+			}
+			close(fine)
+			<-ctx.Done()
+			return nil
+		},
+		"beside it": func(ctx context.Context) error {
+			<-ctx.Done()
+			other <- struct{}{}
+			return nil
+		},
+	}}
+	ended := make(chan error, 1)
+	go func() { ended <- l.run(ctx) }()
+	<-other
+	<-fine
+	cancel()
+	<-other
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
 	}
 }

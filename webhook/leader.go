@@ -37,6 +37,12 @@ func (l *leader) run(ctx context.Context) error {
 		if err := l.term(ctx); err != nil {
 			return err
 		}
+		t := time.NewTimer(retryPeriod) // the other replica's turn
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
 	}
 	return nil
 }
@@ -78,7 +84,8 @@ func (l *leader) term(ctx context.Context) error {
 	return nil
 }
 
-// all runs everything and waits for it. One that fails ends the others and the term: another replica may do better.
+// all runs everything until ctx ends, and waits for it. One that fails ends the others and the term: another replica may do
+// better.
 func (l *leader) all(ctx context.Context) {
 	g, ctx := errgroup.WithContext(ctx)
 	for name, run := range l.runs {
@@ -91,7 +98,4 @@ func (l *leader) all(ctx context.Context) {
 		})
 	}
 	_ = g.Wait() // logged
-	if ctx.Err() == nil {
-		<-ctx.Done()
-	}
 }

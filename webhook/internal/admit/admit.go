@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -81,7 +82,7 @@ const (
 )
 
 func (h *Handlers) handler(decide func(context.Context, *admissionv1.AdmissionRequest) answer) http.Handler {
-	return &admission.Webhook{Handler: admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
+	hook := &admission.Webhook{Handler: admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
@@ -91,6 +92,11 @@ func (h *Handlers) handler(decide func(context.Context, *admissionv1.AdmissionRe
 		h.log(ctx, &req.AdmissionRequest, a, took)
 		return a.response()
 	})}
+	standalone, err := admission.StandaloneWebhook(hook, admission.StandaloneOptions{Logger: logr.FromSlogHandler(h.cfg.Log.Handler())})
+	if err != nil {
+		return hook // never: the function only knows nil
+	}
+	return standalone
 }
 
 // guarded makes a panic a refusal: a database must not start unprotected because of a mistake of ours, and one pod that
