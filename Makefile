@@ -70,6 +70,12 @@ lint: $(lint) ## Check style, import rules and frequent mistakes (.golangci.yml)
 race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pkg RUN=regexp choose
 	go run ./e2e/testgate -race -shuffle=on -timeout=25m $(if $(RUN),-run '$(RUN)') $(PKG)
 
+##@ On a real Kubernetes cluster, which is built and started here (root, Linux)
+
+.PHONY: e2e
+e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses
+	OUTRIDER_E2E=1 go test -count=1 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
+
 ##@ Longer runs
 
 .PHONY: soak

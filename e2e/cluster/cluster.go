@@ -26,7 +26,7 @@ import (
 
 // The addresses, all of them in the network of [Isolated]: anything else that a pod or a test asks for has no route.
 const (
-	worldAddress   = "10.200.0.1" // the test itself
+	worldAddress   = WorldAddress // the test itself
 	controlAddress = "10.200.0.2" // the control plane
 	prefixBits     = 14           // of all of the above and below
 
@@ -34,6 +34,9 @@ const (
 	ServiceRange = "10.202.0.0/16"
 	apiPort      = 6443
 )
+
+// WorldAddress is the test's own address in the network of [Isolated]: nodes and pods reach what it listens for there.
+const WorldAddress = "10.200.0.1"
 
 // startTimeout is generous: two cores may be busy with other packages' tests.
 const startTimeout = 3 * time.Minute

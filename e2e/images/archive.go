@@ -16,12 +16,10 @@ import (
 	"strings"
 )
 
-// Image is an image of one layer.
+// Image says how an image is called and used. All images of an archive have the same files.
 type Image struct {
-	// Names are what the image is called, each with a tag.
-	Names  []string
+	Name   string // with a tag
 	Config Config
-	Files  []File
 }
 
 // Config is what the image says about the containers made of it (OCI image specification, config.md).
@@ -47,17 +45,28 @@ type File struct {
 	Link     string
 }
 
-// Write writes the image to a new file. If that goes wrong there is no file.
-func (i *Image) Write(path string) error {
-	err := i.write(path)
+// Write writes an archive to a new file: images of one layer, which they share. If that goes wrong there is no file.
+func Write(path string, files []File, images ...Image) error {
+	err := write(path, files, images)
 	if err != nil {
 		_ = os.Remove(path) // it may not be there
-		return fmt.Errorf("writing image %s: %w", strings.Join(i.Names, ", "), err)
+		return fmt.Errorf("writing the image archive %s: %w", filepath.Base(path), err)
 	}
 	return nil
 }
 
-func (i *Image) write(path string) error {
+// part is a file of an archive.
+type part struct {
+	name    string
+	size    int64
+	content io.Reader
+}
+
+func bytesPart(name string, content []byte) part {
+	return part{name, int64(len(content)), bytes.NewReader(content)}
+}
+
+func write(path string, files []File, images []Image) error {
 	layer, err := os.CreateTemp(filepath.Dir(path), "layer-")
 	if err != nil {
 		return err
@@ -67,20 +76,18 @@ func (i *Image) write(path string) error {
 		return err
 	}
 	sum := sha256.New()
-	if err := writeLayer(io.MultiWriter(layer, sum), i.Files); err != nil {
+	if err := writeLayer(io.MultiWriter(layer, sum), files); err != nil {
 		return err
 	}
-	digest := hex.EncodeToString(sum.Sum(nil))
-	config, err := json.Marshal(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux", "config": i.Config,
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest}},
-	})
+	size, err := layer.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = layer.Seek(0, io.SeekStart)
+	}
 	if err != nil {
 		return err
 	}
-	of := sha256.Sum256(config)
-	configName := hex.EncodeToString(of[:]) + ".json"
-	manifest, err := json.Marshal([]map[string]any{{"Config": configName, "RepoTags": i.Names, "Layers": []string{digest + ".tar"}}})
+	digest := hex.EncodeToString(sum.Sum(nil))
+	parts, err := describe(digest, images)
 	if err != nil {
 		return err
 	}
@@ -90,26 +97,11 @@ func (i *Image) write(path string) error {
 	}
 	defer f.Close()
 	out := tar.NewWriter(f)
-	size, err := layer.Seek(0, io.SeekEnd)
-	if err == nil {
-		_, err = layer.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return err
-	}
-	for _, part := range []struct {
-		name    string
-		size    int64
-		content io.Reader
-	}{
-		{"manifest.json", int64(len(manifest)), bytes.NewReader(manifest)},
-		{configName, int64(len(config)), bytes.NewReader(config)},
-		{digest + ".tar", size, layer},
-	} {
-		if err := out.WriteHeader(&tar.Header{Name: part.name, Mode: 0o644, Size: part.size}); err != nil {
+	for _, p := range append(parts, part{digest + ".tar", size, layer}) {
+		if err := out.WriteHeader(&tar.Header{Name: p.name, Mode: 0o644, Size: p.size}); err != nil {
 			return err
 		}
-		if _, err := io.Copy(out, part.content); err != nil {
+		if _, err := io.Copy(out, p.content); err != nil {
 			return err
 		}
 	}
@@ -117,6 +109,27 @@ func (i *Image) write(path string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// describe makes the configuration of each image, and the list of them.
+func describe(layer string, images []Image) ([]part, error) {
+	var parts []part
+	var list []map[string]any
+	for _, i := range images {
+		config, err := json.Marshal(map[string]any{
+			"architecture": runtime.GOARCH, "os": "linux", "config": i.Config,
+			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + layer}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(config)
+		name := hex.EncodeToString(sum[:]) + ".json"
+		parts = append(parts, bytesPart(name, config))
+		list = append(list, map[string]any{"Config": name, "RepoTags": []string{i.Name}, "Layers": []string{layer + ".tar"}})
+	}
+	manifest, err := json.Marshal(list)
+	return append(parts, bytesPart("manifest.json", manifest)), err
 }
 
 // writeLayer writes files and the directories that they need, in the order given.

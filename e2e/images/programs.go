@@ -11,54 +11,96 @@ import (
 // nobody is the user of our own images: the one of distroless' nonroot.
 const nobody = "65532:65532"
 
-// Pause builds the image that holds the namespaces of pods.
-func Pause(ctx context.Context, dir string) (string, error) {
-	return program(ctx, dir, "pause", "./e2e/images/pause", "localhost/pause:1")
+// Tag is that of the images of this repository's programs.
+const Tag = "dev"
+
+// Dir is where Build puts archives: .cache/images at the top of this repository.
+func Dir() (string, error) {
+	top, err := moduleTop()
+	return filepath.Join(top, ".cache", "images"), err
 }
 
-// Outrider builds the sidecar's image with that tag, as the development overlay calls it.
-func Outrider(ctx context.Context, dir, tag string) (string, error) {
-	return program(ctx, dir, "outrider", "./sidecar", "docker.io/library/outrider:"+tag)
+// Build builds all images that the cluster needs and returns their archives: PostgreSQL, the programs of this repository
+// tagged with [Tag], and what holds the namespaces of pods. It may have to fetch modules.
+func Build(ctx context.Context) ([]string, error) {
+	dir, err := Dir()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(dir, ".new-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }() // it is empty by then, or something else went wrong
+	if err := Postgres(ctx, filepath.Join(tmp, "postgres.tar")); err != nil {
+		return nil, err
+	}
+	for _, p := range [][3]string{
+		{"pause", "./e2e/images/pause", "localhost/pause:1"},
+		{"outrider", "./sidecar", "docker.io/library/outrider:" + Tag},
+		{"outrider-webhook", "./webhook", "docker.io/library/outrider-webhook:" + Tag},
+		{"devcloud", "./e2e/devcloud", "docker.io/library/devcloud:" + Tag},
+	} {
+		if err := program(ctx, tmp, p[0], p[1], p[2]); err != nil {
+			return nil, err
+		}
+	}
+	for _, archive := range archives() {
+		if err := os.Rename(filepath.Join(tmp, archive), filepath.Join(dir, archive)); err != nil {
+			return nil, err
+		}
+	}
+	return Archives()
 }
 
-// Webhook builds the webhook's image.
-func Webhook(ctx context.Context, dir, tag string) (string, error) {
-	return program(ctx, dir, "outrider-webhook", "./webhook", "docker.io/library/outrider-webhook:"+tag)
+func archives() []string {
+	return []string{"pause.tar", "outrider.tar", "outrider-webhook.tar", "devcloud.tar", "postgres.tar"}
 }
 
-// Devcloud builds the image of the stand-in for Alibaba Cloud.
-func Devcloud(ctx context.Context, dir, tag string) (string, error) {
-	return program(ctx, dir, "devcloud", "./e2e/devcloud", "docker.io/library/devcloud:"+tag)
+// Archives are what Build has built.
+func Archives() ([]string, error) {
+	dir, err := Dir()
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, name := range archives() {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("looking for the images, which `make test-images` builds: %w", err)
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
 }
 
-// program builds a static program of this module, and an image of nothing else, and returns the path of its archive.
-func program(ctx context.Context, dir, name, source, image string) (string, error) {
+// program builds a static program of this module, and the archive of an image of nothing else.
+func program(ctx context.Context, dir, name, source, image string) error {
 	top, err := moduleTop()
 	if err != nil {
-		return "", err
+		return err
 	}
 	binary := filepath.Join(dir, name)
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, source)
 	build.Dir = top
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building %s: %w: %s", source, err, out)
+		return fmt.Errorf("building %s: %w: %s", source, err, out)
 	}
-	i := &Image{
-		Names:  []string{image},
-		Config: Config{User: nobody, Entrypoint: []string{"/" + name}, WorkingDir: "/"},
-		Files: []File{
-			{Path: "/etc/passwd", Mode: 0o644, Content: []byte("root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n")},
-			{Path: "/etc/group", Mode: 0o644, Content: []byte("root:x:0:\nnonroot:x:65532:\n")},
-			{Path: "/tmp/", Mode: 0o1777},
-			{Path: "/" + name, Mode: 0o755, From: binary},
-		},
+	err = Write(filepath.Join(dir, name+".tar"), []File{
+		{Path: "/etc/passwd", Mode: 0o644, Content: []byte("root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n")},
+		{Path: "/etc/group", Mode: 0o644, Content: []byte("root:x:0:\nnonroot:x:65532:\n")},
+		{Path: "/tmp/", Mode: 0o1777},
+		// Not at the top: /outrider is a directory in pods, where the volumes of the sidecar are.
+		{Path: "/usr/local/bin/" + name, Mode: 0o755, From: binary},
+	}, Image{Name: image, Config: Config{User: nobody, Entrypoint: []string{"/usr/local/bin/" + name}, Env: []string{"PATH=/usr/local/bin"}}})
+	if err != nil {
+		return err
 	}
-	archive := filepath.Join(dir, name+".tar")
-	if err := i.Write(archive); err != nil {
-		return "", err
-	}
-	return archive, os.Remove(binary)
+	return os.Remove(binary)
 }
 
 // moduleTop is the top of this repository, above the working directory.

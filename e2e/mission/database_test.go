@@ -1,0 +1,236 @@
+package mission_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"outrider.dev/e2e/cluster/local"
+	"outrider.dev/e2e/ledger"
+)
+
+// long is enough for anything that is waited for, on a loaded machine too.
+const long = 3 * time.Minute
+
+// database is a protected StatefulSet of one pod, with a ledger for what is written to it.
+type database struct {
+	t              *testing.T
+	namespace, pod string
+	door           *door
+	ledger         *ledger.Ledger
+	book           string
+	root           string // in the bucket
+}
+
+// protect installs a directory with a database, and waits until it is protected.
+func protect(t *testing.T, dir, namespace, pod, root string) *database {
+	t.Helper()
+	d := &database{t: t, namespace: namespace, pod: pod, root: root, book: filepath.Join(t.TempDir(), "journal")}
+	t.Cleanup(func() {
+		if t.Failed() {
+			d.tell()
+		}
+		_ = field.Kubectl(context.Background(), "delete", "namespace", namespace, "--wait=true", "--timeout=120s").Run()
+	})
+	kubectl(t, "apply", "-k", dir)
+	d.door = open(t, namespace, pod, "5432")
+	var err error
+	if d.ledger, err = ledger.Open(d.book); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.ledger.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	d.until("the pod to be ready", func(ctx context.Context) error { _, err := d.ready(ctx); return err })
+	d.untilProtected()
+	return d
+}
+
+// conn is how to connect to the database, wherever it is.
+func (d *database) conn() string {
+	return fmt.Sprintf("postgres://postgres:change-me@%s/postgres?sslmode=disable&connect_timeout=5", d.door.listener.Addr())
+}
+
+// object is the pod.
+func (d *database) object(ctx context.Context) (*corev1.Pod, error) {
+	client, err := field.Client()
+	if err != nil {
+		return nil, err
+	}
+	return client.CoreV1().Pods(d.namespace).Get(ctx, d.pod, metav1.GetOptions{})
+}
+
+// ready returns the pod if it is.
+func (d *database) ready(ctx context.Context) (*corev1.Pod, error) {
+	pod, err := d.object(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue && pod.DeletionTimestamp == nil {
+			return pod, nil
+		}
+	}
+	return nil, fmt.Errorf("it is %s", pod.Status.Phase)
+}
+
+// status is what the sidecar says of itself.
+func (d *database) status(ctx context.Context) (map[string]any, error) {
+	address := d.door.address(ctx)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+":9850/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, err
+	}
+	var status map[string]any
+	if err := json.Unmarshal(body, &status); err != nil {
+		return nil, fmt.Errorf("%d: %s", answer.StatusCode, body)
+	}
+	return status, nil
+}
+
+func (d *database) untilProtected() {
+	d.t.Helper()
+	d.until("it to be protected", func(ctx context.Context) error {
+		status, err := d.status(ctx)
+		if err == nil && (status["state"] != "protected" || status["last_snapshot"] == nil) {
+			err = fmt.Errorf("%v", status)
+		}
+		return err
+	})
+}
+
+// until waits until ask has no error.
+func (d *database) until(what string, ask func(context.Context) error) {
+	d.t.Helper()
+	until(d.t, what, ask)
+}
+
+func until(t *testing.T, what string, ask func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	for {
+		attempt, stop := context.WithTimeout(ctx, 5*time.Second)
+		err := ask(attempt)
+		stop()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waiting for %s: %v", what, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// load writes to the ledger until the function it returns is called.
+func (d *database) load() (stop func()) {
+	ctx, cancel := context.WithCancel(d.t.Context())
+	done := make(chan error, 1)
+	before := d.ledger.Stats().Acknowledged
+	go func() {
+		done <- d.ledger.Run(ctx, ledger.Config{ConnString: d.conn(), Rate: 50, Timeout: 10 * time.Second})
+	}()
+	d.until("rows to be acknowledged", func(context.Context) error {
+		if n := d.ledger.Stats().Acknowledged; n < before+20 {
+			return fmt.Errorf("%d so far", n)
+		}
+		return nil
+	})
+	return func() {
+		d.t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			d.t.Error(err)
+		}
+	}
+}
+
+// judge compares with the ledger: nothing may be missing.
+func (d *database) judge(options ledger.Options) ledger.Report {
+	d.t.Helper()
+	report, err := ledger.Verify(d.t.Context(), d.conn(), d.book, options)
+	if err == nil {
+		err = report.Err()
+	}
+	if err != nil {
+		d.t.Errorf("the ledger: %v", err)
+	}
+	return report
+}
+
+// write says when the first transaction is accepted again.
+func (d *database) write() {
+	d.t.Helper()
+	d.until("the first write", func(ctx context.Context) error {
+		c, err := pgx.Connect(ctx, d.conn())
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
+		_, err = c.Exec(ctx, "CREATE TABLE IF NOT EXISTS alive (at timestamptz); INSERT INTO alive VALUES (now())")
+		return err
+	})
+}
+
+// receipt reads how an epoch ended, from the archive.
+func (d *database) receipt(epoch int) map[string]any {
+	d.t.Helper()
+	var receipt map[string]any
+	content, _, err := field.Cloud.OSS.ReadObject(local.Bucket, fmt.Sprintf("%s/outrider/receipts/%010d.json", d.root, epoch))
+	if err == nil {
+		err = json.Unmarshal(content, &receipt)
+	}
+	if err != nil {
+		d.t.Fatalf("the receipt of epoch %d: %v", epoch, err)
+	}
+	return receipt
+}
+
+// tell prints what a person needs to see what went wrong.
+func (d *database) tell() {
+	for _, args := range [][]string{
+		{"get", "nodes,pods", "-A", "-o", "wide"},
+		{"-n", d.namespace, "describe", "pods"},
+		{"-n", d.namespace, "get", "events", "--sort-by=.lastTimestamp"},
+		{"-n", d.namespace, "logs", d.pod, "--all-containers", "--prefix", "--tail=60"},
+		{"-n", d.namespace, "exec", d.pod, "-c", "outrider", "--", "outrider", "why"},
+		{"-n", "outrider-system", "logs", "-l", "app.kubernetes.io/name=outrider", "--tail=40", "--prefix"},
+	} {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		out, err := field.Kubectl(ctx, args...).CombinedOutput()
+		cancel()
+		d.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := field.Kubectl(t.Context(), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}

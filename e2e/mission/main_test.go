@@ -1,0 +1,78 @@
+package mission_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"outrider.dev/e2e/cluster"
+	"outrider.dev/e2e/cluster/local"
+	"outrider.dev/e2e/images"
+)
+
+// workers is how many nodes there are: one may go and the webhook still has one for each replica.
+const workers = 3
+
+// field is the cluster that all scenarios share.
+var field *local.Cluster
+
+func TestMain(m *testing.M) {
+	if os.Getenv("OUTRIDER_E2E") == "" {
+		fmt.Fprintln(os.Stderr, "the scenarios on a real cluster run with `make e2e`")
+		return
+	}
+	os.Exit(cluster.Isolated(prepare, func() int { return play(m) }))
+}
+
+// prepare builds the images where the network of the host is, for modules that are not there yet.
+func prepare() error {
+	_, err := images.Build(context.Background())
+	return err
+}
+
+// play starts the cluster with the webhook in it, runs the tests and takes everything down.
+func play(m *testing.M) (code int) {
+	ctx := context.Background()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	began := time.Now()
+	var err error
+	field, err = local.Start(ctx, workers, log, cluster.MonitorGrace(10*time.Second))
+	if err == nil {
+		log.Info("the cluster is up", "took", time.Since(began).Round(time.Second))
+		err = install(ctx)
+		log.Info("the webhook is installed", "took", time.Since(began).Round(time.Second))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	} else {
+		code = m.Run()
+	}
+	if field != nil {
+		err = errors.Join(field.Stop())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
+}
+
+// install installs the webhook as people do, and waits until it answers.
+func install(ctx context.Context) error {
+	for _, args := range [][]string{
+		{"apply", "-k", "testdata/install"},
+		{"-n", "outrider-system", "rollout", "status", "deployment/outrider-webhook", "--timeout=120s"},
+	} {
+		if out, err := field.Kubectl(ctx, args...).CombinedOutput(); err != nil {
+			about, _ := field.Kubectl(ctx, "-n", "outrider-system", "describe", "pods").CombinedOutput()
+			logs, _ := field.Kubectl(ctx, "-n", "outrider-system", "logs", "-l", "app.kubernetes.io/name=outrider", "--tail=50").CombinedOutput()
+			return fmt.Errorf("kubectl %v: %w: %s\n%s\n%s", args, err, out, about, logs)
+		}
+	}
+	return nil
+}
