@@ -74,7 +74,7 @@ race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pk
 
 .PHONY: e2e
 e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses
-	OUTRIDER_E2E=1 go test -count=1 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
+	go test -tags e2e -count=1 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
 
 ##@ Longer runs
 

@@ -1,3 +1,5 @@
+//go:build e2e
+
 package mission_test
 
 import (
@@ -21,10 +23,6 @@ const workers = 3
 var field *local.Cluster
 
 func TestMain(m *testing.M) {
-	if os.Getenv("OUTRIDER_E2E") == "" {
-		fmt.Fprintln(os.Stderr, "the scenarios on a real cluster run with `make e2e`")
-		return
-	}
 	os.Exit(cluster.Isolated(prepare, func() int { return play(m) }))
 }
 
