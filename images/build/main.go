@@ -28,9 +28,9 @@ import (
 // options are what the command line says.
 type options struct {
 	out, tag, version, repository, ref, sidecar string
-	platforms                          []v1.Platform
-	names                              []string
-	push, insecure                     bool
+	platforms                                   []v1.Platform
+	names                                       []string
+	push, insecure                              bool
 }
 
 func main() {
