@@ -42,10 +42,16 @@ func (v *voyage) outlook(durable wal.LSN) outlook {
 	if at := v.keeper.Confirmed(); !at.IsZero() {
 		o.EpochConfirmed = &at
 	}
-	if free, err := freeBytes(v.dir.walDir()); err == nil {
-		o.DiskFree = &free
-	}
 	return o
+}
+
+// diskFree is the room for WAL; nil if it is not known.
+func (g *guard) diskFree() *int64 {
+	free, err := freeBytes(g.dir.walDir())
+	if err != nil {
+		return nil
+	}
+	return &free
 }
 
 // kept adds what is known only while the server answers.

@@ -64,11 +64,13 @@ func (g *guard) report(ctx context.Context) statusReport {
 	r.Journal = g.journal.Recent(20)
 	v := g.current()
 	if v == nil || v.ended() {
+		r.DiskFree = g.diskFree()
 		return r
 	}
 	durable := v.ship.Durable().LSN
 	r.Durable = &durable
 	r.outlook = v.outlook(durable)
+	r.DiskFree = g.diskFree()
 	if age, ok := v.tail.Age(durable); ok {
 		s := age.Seconds()
 		r.AgeSeconds = &s
