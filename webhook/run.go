@@ -27,6 +27,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"outrider.dev/webhook/internal/admit"
+	"outrider.dev/webhook/internal/audit"
 	"outrider.dev/webhook/internal/certs"
 	"outrider.dev/webhook/internal/evacuate"
 	"outrider.dev/webhook/internal/inject"
@@ -123,15 +124,23 @@ func (s *server) prepare(ctx context.Context, connection *rest.Config) (synced f
 		return nil, err
 	}
 	s.makeKeeper()
+	events := s.manager.GetEventRecorder("outrider-webhook")
 	s.evacuator, err = evacuate.New(evacuate.Options{
-		Client: s.client, Config: s.settings.get().Evacuation, Recorder: s.manager.GetEventRecorder("outrider-webhook"), Registerer: s.reg, Log: s.log,
+		Client: s.client, Config: s.settings.get().Evacuation, Recorder: events, Registerer: s.reg, Log: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the evacuation of pods: %w", err)
 	}
+	auditor, err := audit.New(audit.Options{Client: s.client, Input: s.input, Recorder: events, Registerer: s.reg, Log: s.log})
+	if err != nil {
+		return nil, fmt.Errorf("preparing the audit: %w", err)
+	}
 	s.leader = &leader{
 		client: s.client, namespace: s.flags.namespace, name: leaseName, id: replica(), log: s.log,
-		runs: map[string]func(context.Context) error{"evacuation": s.evacuator.Run},
+		runs: map[string]func(context.Context) error{
+			"evacuation": s.evacuator.Run,
+			"audit":      s.whenReady(auditor.Run),
+		},
 	}
 	return s.makeServer(ctx)
 }
@@ -165,6 +174,22 @@ func (s *server) runAll(ctx context.Context, small map[string]func(context.Conte
 		return s.tls.Run(ctx)
 	})
 	return g.Wait()
+}
+
+// whenReady waits for certificates that are trusted: without them every pod would look as if it had been made with others.
+func (s *server) whenReady(run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for s.keeper.Ready() != nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-t.C:
+			}
+		}
+		return run(ctx)
+	}
 }
 
 // makeManager makes what controller-runtime is used for: the cache of namespaces, and Events. The servers and the
