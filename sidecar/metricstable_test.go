@@ -134,6 +134,13 @@ func metricOf(call *ast.CallExpr) (*metric, error) {
 		}
 		return &metric{name: texts[0], help: texts[1], labels: texts[2:], kind: "gauge"}, nil
 	}
+	if f, ok := call.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "NewDesc" {
+		texts := literals(call.Args[:2])
+		if len(texts) < 2 {
+			return nil, nil // the collector's, see above
+		}
+		return &metric{name: texts[0], help: texts[1], labels: labelsOf(call.Args[2]), kind: "gauge"}, nil
+	}
 	opts, ok := call.Args[0].(*ast.CompositeLit)
 	if !ok {
 		return nil, nil
@@ -164,11 +171,16 @@ func metricOf(call *ast.CallExpr) (*metric, error) {
 		}
 	}
 	if len(call.Args) > 1 {
-		if l, ok := call.Args[1].(*ast.CompositeLit); ok {
-			m.labels = literals(l.Elts)
-		}
+		m.labels = labelsOf(call.Args[1])
 	}
 	return m, nil
+}
+
+func labelsOf(e ast.Expr) []string {
+	if l, ok := e.(*ast.CompositeLit); ok {
+		return literals(l.Elts)
+	}
+	return nil
 }
 
 // literals are the strings among the expressions.
