@@ -2,6 +2,7 @@ package hand
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -42,11 +43,12 @@ func (k *Kubelets) AddNode(ctx context.Context, node *corev1.Node) error {
 		return fmt.Errorf("making node %s ready: %w", name, err)
 	}
 	// The admission chain taints a new node as not ready, and only a controller would lift that, some seconds later.
-	patch := []byte(`[{"op": "replace", "path": "/spec/taints", "value": null}]`)
-	if len(node.Spec.Taints) == 0 {
-		if _, err := k.client.CoreV1().Nodes().Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
-			return fmt.Errorf("lifting the first taint of node %s: %w", name, err)
-		}
+	taints, err := json.Marshal(map[string]any{"spec": map[string]any{"taints": node.Spec.Taints}})
+	if err != nil {
+		return err
+	}
+	if _, err := k.client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, taints, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("lifting the first taint of node %s: %w", name, err)
 	}
 	return k.startLease(ctx, created)
 }
