@@ -34,18 +34,21 @@ type database struct {
 	root           string // in the bucket
 }
 
-// protect installs a directory with a database, and waits until it is protected.
-func protect(t *testing.T, dir, namespace, pod, root string) *database {
+// protect installs the example of README with an archive of its own, and waits until it is protected.
+func protect(t *testing.T) *database {
 	t.Helper()
-	d := &database{t: t, namespace: namespace, pod: pod, root: root, book: filepath.Join(t.TempDir(), "journal")}
+	prefix := strings.ToLower(t.Name())
+	d := &database{t: t, namespace: "shop", pod: "orders-0", book: filepath.Join(t.TempDir(), "journal")}
+	d.root = prefix + "/" + d.namespace + "/" + d.pod
 	t.Cleanup(func() {
 		if t.Failed() {
 			d.tell()
 		}
-		_ = field.Kubectl(context.Background(), "delete", "namespace", namespace, "--wait=true", "--timeout=120s").Run()
+		_ = field.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=120s").Run()
 	})
-	kubectl(t, "apply", "-k", dir)
-	d.door = open(t, namespace, pod, "5432")
+	manifest := kubectl(t, "kustomize", "testdata/orders")
+	apply(t, strings.ReplaceAll(manifest, "oss://"+local.Bucket+"/prod", "oss://"+local.Bucket+"/"+prefix))
+	d.door = open(t, d.namespace, d.pod, "5432")
 	var err error
 	if d.ledger, err = ledger.Open(d.book); err != nil {
 		t.Fatal(err)
@@ -235,4 +238,13 @@ func kubectl(t *testing.T, args ...string) string {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+func apply(t *testing.T, manifest string) {
+	t.Helper()
+	cmd := field.Kubectl(t.Context(), "apply", "-f", "-")
+	cmd.Stdin = strings.NewReader(manifest)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("kubectl apply: %v\n%s", err, out)
+	}
 }
