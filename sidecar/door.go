@@ -12,10 +12,12 @@ import (
 // door leads to the archive. It is opened when the archive can be reached, and stays open: that the store is away when
 // the sidecar starts must not keep it from holding the server's WAL.
 type door struct {
-	open func(ctx context.Context, sysid uint64) (root, error)
+	open  func(ctx context.Context, sysid uint64) (root, error)
+	class string // of storage
 
-	mu   sync.Mutex
-	root root
+	mu     sync.Mutex
+	root   root
+	census *census // of root
 }
 
 // errClosed says that the archive has not been reached yet.
@@ -32,8 +34,19 @@ func (d *door) enter(ctx context.Context, sysid uint64) (*archive.Archive, error
 	if err != nil {
 		return nil, err
 	}
+	if r.bucket != nil {
+		d.census = newCensus(tellingBucket{r.bucket}, d.class)
+		r.Archive = archive.New(d.census)
+	}
 	d.root = r
 	return r.Archive, nil
+}
+
+// counts are of what lies in the archive; nil as long as it has not been reached.
+func (d *door) counts() *census {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.census
 }
 
 // Record implements journal.Store: entries wait until the archive was reached.
@@ -49,7 +62,7 @@ func (d *door) Record(ctx context.Context, e archive.Entry) error {
 
 // newDoor leads to the root of the database, after a probe that objects there can be created only once.
 func (a *app) newDoor(p policy.Policy) *door {
-	return &door{open: func(ctx context.Context, sysid uint64) (root, error) {
+	return &door{class: p.StorageClass, open: func(ctx context.Context, sysid uint64) (root, error) {
 		r, err := a.openGeneration(ctx, p, sysid)
 		if err != nil {
 			return root{}, err

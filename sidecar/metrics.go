@@ -34,20 +34,25 @@ func newCollector(g *guard) *collector {
 	add("outrider_wal_backlog_limit_bytes", "The policy's max-wal-backlog; absent if there is none.")
 	add("outrider_wal_disk_available_bytes", "Free bytes of the file system that pg_wal is on.")
 	add("outrider_wal_disk_full_seconds",
-		"Time until that file system is full if the archive takes nothing more, at the rate of the last ten minutes; absent while no WAL is written.")
+		"Time until the file system of pg_wal is full if the archive takes nothing more, at the rate of the last ten minutes; absent while no WAL is written.")
 
 	add("outrider_rto_target_seconds", "The policy's target for the time that a recovery takes.")
 	add("outrider_rto_predicted_seconds", "How long a restore would take now, from its start to the first write.")
 	add("outrider_recovery_window_target_seconds", "The policy's retention.")
 	add("outrider_recovery_window_start_timestamp_seconds", "The earliest moment that can be restored on this line of history, Unix time.")
 	add("outrider_snapshots", "Snapshots that a restore could begin with.")
-	add("outrider_snapshot_newest_timestamp_seconds", "When the newest of them was completed, whoever took it, Unix time.")
-	add("outrider_snapshot_newest_raw_bytes", "Size of the newest one before compression.")
+	add("outrider_snapshot_newest_timestamp_seconds", "When the newest snapshot that a restore could begin with was completed, whoever took it, Unix time.")
+	add("outrider_snapshot_newest_raw_bytes", "Size of the newest snapshot before compression.")
+
+	add("outrider_archive_objects",
+		"Objects in the archive by kind: snapshot, segment (of WAL), chunk (WAL not in a segment yet), record (claims, receipts, journal).", "kind", "storage_class")
+	add("outrider_archive_bytes", "Size of the objects in the archive, by the same kinds. What unfinished uploads hold is not in it.", "kind", "storage_class")
+	add("outrider_archive_counted_timestamp_seconds", "When the archive was last listed, Unix time; what was stored since then is added.")
 
 	add("outrider_stop_phase_duration_seconds", "How long each phase of the last stop, or preparation for one, took: checkpoint, flush, postgres, finish.", "phase")
 	add("outrider_restore_phase_duration_seconds",
 		"How long each phase of the restore took that this server came out of: snapshot, prepare, replay.", "phase")
-	add("outrider_restore_finished_timestamp_seconds", "When that restore was seen to be over, Unix time.")
+	add("outrider_restore_finished_timestamp_seconds", "When the restore was seen to be over that this server came out of, Unix time.")
 	return c
 }
 
@@ -110,6 +115,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		s.time("outrider_snapshot_newest_timestamp_seconds", &l.Taken)
 		s.bytes("outrider_snapshot_newest_raw_bytes", &l.Raw)
 	}
+	s.holdings()
 	for phase, v := range r.StopPhases {
 		s.gauge("outrider_stop_phase_duration_seconds", v, phase)
 	}
@@ -144,4 +150,14 @@ func (s scrape) targets() {
 	if limit := p.MaxWALBacklog.Bytes; limit > 0 {
 		s.gauge("outrider_wal_backlog_limit_bytes", float64(limit))
 	}
+}
+
+func (s scrape) holdings() {
+	c := s.guard.door.counts()
+	c.each(func(kind objectKind, class string, h holding) {
+		s.gauge("outrider_archive_objects", float64(h.objects), string(kind), class)
+		s.gauge("outrider_archive_bytes", float64(h.bytes), string(kind), class)
+	})
+	at := c.counted()
+	s.time("outrider_archive_counted_timestamp_seconds", &at)
 }

@@ -15,7 +15,7 @@ import (
 
 // A zero where nothing is known would be taken for good news.
 func TestUnknownMetricsAreAbsent(t *testing.T) {
-	g := &guard{policy: policy.Policy{RPO: time.Second, RTO: time.Minute, Retention: time.Hour}, board: newBoard("oss://b/a", "test", nil)}
+	g := &guard{policy: policy.Policy{RPO: time.Second, RTO: time.Minute, Retention: time.Hour}, board: newBoard("oss://b/a", "test", nil), door: &door{}}
 	g.journal = newGuard(runConfig{policy: g.policy}, &door{}, nil).journal
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(newCollector(g))

@@ -203,6 +203,9 @@ func (v *voyage) clean(ctx context.Context) {
 		})
 		plan, err = retention.Apply(ctx, w, s, rules, v.log)
 	}
+	if cerr := v.door.counts().countRecords(ctx); cerr != nil && ctx.Err() == nil {
+		v.log.Warn("the objects in the archive were not counted", "error", cerr)
+	}
 	v.forget(func(name string) bool {
 		return slices.ContainsFunc(plan.Backups, func(b archive.Backup) bool { return b.Name == name })
 	})

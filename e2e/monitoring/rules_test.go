@@ -15,11 +15,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var update = flag.Bool("update", false, "write prometheusrule.yaml instead of comparing it")
+var update = flag.Bool("update", false, "write *.prometheusrule.yaml instead of comparing them")
 
 const (
 	monitoring = "../../manifests/monitoring/"
 	rulesFile  = monitoring + "rules.yaml"
+	costsFile  = monitoring + "costs.yaml"
 )
 
 // group is one of a rules file.
@@ -29,7 +30,8 @@ type group struct {
 }
 
 type rule struct {
-	Alert       string            `json:"alert"`
+	Alert       string            `json:"alert,omitempty"`
+	Record      string            `json:"record,omitempty"`
 	Expr        string            `json:"expr"`
 	For         string            `json:"for,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
@@ -38,25 +40,30 @@ type rule struct {
 
 func (r rule) runbook() string { return filepath.Base(r.Annotations["runbook_url"]) }
 
-func readGroups(t *testing.T) []group {
+func readGroups(t *testing.T, files ...string) []group {
 	t.Helper()
-	var f struct {
-		Groups []group `json:"groups"`
+	var all []group
+	for _, path := range files {
+		var f struct {
+			Groups []group `json:"groups"`
+		}
+		if err := yaml.UnmarshalStrict(read(t, path), &f); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Groups) == 0 {
+			t.Fatalf("%s has no rules", path)
+		}
+		all = append(all, f.Groups...)
 	}
-	if err := yaml.UnmarshalStrict(read(t, rulesFile), &f); err != nil {
-		t.Fatal(err)
-	}
-	if len(f.Groups) == 0 {
-		t.Fatal("there are no rules")
-	}
-	return f.Groups
+	return all
 }
 
-func readRules(t *testing.T) []rule {
+// readAlerts reads the rules that are alerts.
+func readAlerts(t *testing.T) []rule {
 	t.Helper()
 	var all []rule
-	for _, g := range readGroups(t) {
-		all = append(all, g.Rules...)
+	for _, g := range readGroups(t, rulesFile, costsFile) {
+		all = append(all, slices.DeleteFunc(g.Rules, func(r rule) bool { return r.Alert == "" })...)
 	}
 	return all
 }
@@ -95,7 +102,7 @@ func promtool(t *testing.T, args ...string) {
 }
 
 func TestRulesAreValid(t *testing.T) {
-	promtool(t, "check", "rules", "--lint-fatal", rulesFile)
+	promtool(t, "check", "rules", "--lint-fatal", rulesFile, costsFile)
 	// Debian's promtool knows no Kubernetes; everything else of the file is checked.
 	config := regexp.MustCompile(`kubernetes_sd_configs: .*`).ReplaceAll(read(t, monitoring+"prometheus.yaml"), []byte("static_configs: []"))
 	path := filepath.Join(t.TempDir(), "prometheus.yaml")
@@ -106,13 +113,21 @@ func TestRulesAreValid(t *testing.T) {
 }
 
 func TestRulesOfTheOperatorAreTheSame(t *testing.T) {
-	const path = monitoring + "prometheusrule.yaml"
+	for from, name := range map[string]string{rulesFile: "outrider", costsFile: "outrider-costs"} {
+		sameRules(t, from, name)
+	}
+}
+
+// sameRules holds a PrometheusRule against the file that it is made of.
+func sameRules(t *testing.T, from, name string) {
+	t.Helper()
+	path := strings.Replace(from, ".yaml", ".prometheusrule.yaml", 1)
 	var want bytes.Buffer
-	want.WriteString("# Made of rules.yaml by `go test ./e2e/monitoring -run Rules -update`: edit that.\n" +
-		"apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: outrider\n  namespace: outrider-system\n" +
+	want.WriteString("# Made of " + filepath.Base(from) + " by `go test ./e2e/monitoring -run Rules -update`: edit that.\n" +
+		"apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: " + name + "\n  namespace: outrider-system\n" +
 		"  labels: {app.kubernetes.io/name: outrider}\nspec:\n")
-	for line := range strings.Lines(string(read(t, rulesFile))) {
-		if !strings.HasPrefix(line, "#") {
+	for line := range strings.Lines(string(read(t, from))) {
+		if !strings.HasPrefix(line, "#") && line != "\n" {
 			want.WriteString("  " + line)
 		}
 	}
@@ -122,12 +137,12 @@ func TestRulesOfTheOperatorAreTheSame(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(read(t, path), want.Bytes()) {
-		t.Errorf("%s is not made of rules.yaml: go test ./e2e/monitoring -run Rules -update", path)
+		t.Errorf("%s is not made of %s: go test ./e2e/monitoring -run Rules -update", path, from)
 	}
 	var o struct {
 		Spec struct{ Groups []group } `json:"spec"`
 	}
-	if err := yaml.Unmarshal(read(t, path), &o); err != nil || len(o.Spec.Groups) != len(readGroups(t)) {
+	if err := yaml.Unmarshal(read(t, path), &o); err != nil || len(o.Spec.Groups) != len(readGroups(t, from)) {
 		t.Errorf("%s has %d groups: %v", path, len(o.Spec.Groups), err)
 	}
 }
@@ -136,7 +151,7 @@ func TestRulesOfTheOperatorAreTheSame(t *testing.T) {
 func TestEveryAlertHasARunbook(t *testing.T) {
 	verbs := readmeVerbs(t)
 	var known []string
-	for _, r := range readRules(t) {
+	for _, r := range readAlerts(t) {
 		if s := r.Labels["severity"]; s != "critical" && s != "warning" {
 			t.Errorf("%s has the severity %q", r.Alert, s)
 		}
@@ -219,7 +234,7 @@ func TestAlertsFire(t *testing.T) {
 			}
 		}
 	}
-	for _, r := range readRules(t) {
+	for _, r := range readAlerts(t) {
 		if !fires[r.Alert+" "+r.Labels["severity"]] || !silent[r.Alert] {
 			t.Errorf("%s does not show when %s (%s) fires, and when not", path, r.Alert, r.Labels["severity"])
 		}
