@@ -75,7 +75,8 @@ func (p *pod) signal(signal os.Signal) error {
 		}
 	}
 	if !sent {
-		errs = append(errs, fmt.Errorf("signalling pod %s: no process of it runs: %w", p.object.Name, os.ErrNotExist))
+		object, _ := p.state()
+		errs = append(errs, fmt.Errorf("signalling pod %s: no process of it runs: %w", object.Name, os.ErrNotExist))
 	}
 	return errors.Join(errs...)
 }
@@ -222,7 +223,8 @@ func (p *pod) clear() {
 	if namespace := p.space(); namespace != nil {
 		_ = namespace.Close()
 	}
-	_ = os.RemoveAll(filepath.Join(p.kubelets.dir, string(p.object.UID)))
+	object, _ := p.state()
+	_ = os.RemoveAll(filepath.Join(p.kubelets.dir, string(object.UID)))
 }
 
 func preStopSleep(spec *corev1.Container) time.Duration {
