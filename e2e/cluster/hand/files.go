@@ -33,7 +33,8 @@ func (p *pod) writeRoot(ctx context.Context, c *container) error {
 		return err
 	}
 	hosts := filepath.Join(c.root, "etc", "hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"+p.address.String()+" "+p.object.Name+"\n"), 0o644); err != nil {
+	object, _ := p.state()
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"+p.address.String()+" "+object.Name+"\n"), 0o644); err != nil {
 		return err
 	}
 	if err := place(c.program, filepath.Join(c.root, filepath.Base(c.program))); err != nil {
