@@ -1,4 +1,5 @@
-// Package live_test holds the evacuation against a real API server, with the rights that the manifests give and no more.
+// Package live_test holds evacuation and audit against a real API server, with the rights that the manifests give and
+// no more.
 package live_test
 
 import (
@@ -62,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	w.namespace(system, nil)
 	_, err = admin.CoreV1().ServiceAccounts(system).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{})
 	must(t, err)
-	if out, err := c.Kubectl(t.Context(), "apply", "-f", "../../../../manifests/base/rbac.yaml").CombinedOutput(); err != nil {
+	if out, err := c.Kubectl(t.Context(), "apply", "-f", "../../../manifests/base/rbac.yaml").CombinedOutput(); err != nil {
 		t.Fatalf("applying the rights: %v\n%s", err, out)
 	}
 	w.rights.Impersonate = rest.ImpersonationConfig{
@@ -226,10 +227,9 @@ func (w *world) evacuator(cfg evacuate.Config) (*evacuate.Evacuator, string) {
 	return w.evacuatorOf(evacuate.Options{Config: cfg})
 }
 
-func (w *world) evacuatorOf(o evacuate.Options) (*evacuate.Evacuator, string) {
+// recorder writes Events as long as the test runs.
+func (w *world) recorder(client kubernetes.Interface) evacuate.Recorder {
 	w.t.Helper()
-	client, err := kubernetes.NewForConfig(w.rights)
-	must(w.t, err)
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
 	ctx, cancel := context.WithCancel(w.t.Context())
 	must(w.t, broadcaster.StartRecordingToSinkWithContext(ctx))
@@ -237,7 +237,14 @@ func (w *world) evacuatorOf(o evacuate.Options) (*evacuate.Evacuator, string) {
 		cancel()
 		broadcaster.Shutdown()
 	})
-	o.Client, o.Recorder, o.Log = client, broadcaster.NewRecorder(scheme.Scheme, "outrider-webhook"), slog.New(slog.NewTextHandler(w.t.Output(), nil))
+	return broadcaster.NewRecorder(scheme.Scheme, "outrider-webhook")
+}
+
+func (w *world) evacuatorOf(o evacuate.Options) (*evacuate.Evacuator, string) {
+	w.t.Helper()
+	client, err := kubernetes.NewForConfig(w.rights)
+	must(w.t, err)
+	o.Client, o.Recorder, o.Log = client, w.recorder(client), slog.New(slog.NewTextHandler(w.t.Output(), nil))
 	e, err := evacuate.New(o)
 	must(w.t, err)
 	s := httptest.NewServer(e.Handler())
@@ -285,8 +292,8 @@ func (w *world) wants(c call, status int, outcome evacuate.Outcome) evacuate.Ans
 	return a
 }
 
-// shape is everything that an evacuation could change.
-func (w *world) shape() string {
+// shape is everything that an evacuation could change, of what has a word in its name: other tests have their own.
+func (w *world) shape(word string) string {
 	w.t.Helper()
 	nodes, err := w.admin.CoreV1().Nodes().List(w.t.Context(), metav1.ListOptions{})
 	must(w.t, err)
@@ -294,9 +301,15 @@ func (w *world) shape() string {
 	must(w.t, err)
 	var b bytes.Buffer
 	for _, n := range nodes.Items {
+		if !strings.Contains(n.Name, word) {
+			continue
+		}
 		fmt.Fprintln(&b, n.Name, n.Spec.Unschedulable, w.taint(n.Name), slices.Sorted(maps.Keys(n.Annotations)))
 	}
 	for _, p := range pods.Items {
+		if !strings.Contains(p.Namespace, word) {
+			continue
+		}
 		fmt.Fprintln(&b, p.Namespace, p.Name, p.UID, p.DeletionTimestamp, p.Labels, p.Annotations)
 	}
 	return b.String()
