@@ -25,7 +25,7 @@ var roles = []string{"writer", "reader", "janitor"}
 
 // A whole life with the rights of the documents, each of which is enough for its part, and for nothing more.
 func TestRightsAreEnoughAndNoMore(t *testing.T) {
-	w := world.New(t, programs, 1)
+	w := world.NewPlain(t, programs, 1)
 	w.Root = "oss://" + stage.Bucket + "/prod/shop/orders-0"
 	hire(w)
 	everything := w.Cloud
