@@ -18,7 +18,8 @@ type Config struct {
 	// list is no node but those with the condition InstanceExpired.
 	SpotNodes []NodeSelector `json:"spotNodes"`
 	// Drain is DrainNode to evict every pod of a node that is being reclaimed, not only those that are protected; ""
-	// leaves the others alone. Pods that no controller makes, and those of DaemonSets, stay in any case.
+	// leaves the others alone. Pods that no controller makes, and those of DaemonSets, stay in any case. With it, whoever
+	// may make pods in a protected namespace can have any spot node drained, by a notice that is none.
 	Drain string `json:"drain"`
 	// FastReplace removes a protected pod without persistent volumes from the API server when its node does not answer any
 	// more and the announced time has passed, so that it is replaced without waiting for the Node object to go. Its
