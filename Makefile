@@ -72,6 +72,17 @@ race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pk
 
 ##@ On a real Kubernetes cluster, which is built and started here (root, Linux)
 
+# Built, not run by go, because it starts itself anew.
+cluster = @go build -o bin/cluster ./e2e/cluster/cmd/cluster && bin/cluster
+
+.PHONY: cluster
+cluster: setup ## Start a cluster, if none runs, and say how to use it; bin/cluster also takes its nodes away
+	$(cluster) up
+
+.PHONY: cluster-down
+cluster-down: ## End the cluster without a trace
+	$(cluster) down
+
 .PHONY: e2e
 e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses
 	go test -tags e2e -count=1 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission

@@ -72,3 +72,21 @@ func removeGroups(dir string) error {
 	}
 	return nil
 }
+
+// Sweep removes the control groups of clusters whose processes were killed before they could do it. Those of clusters that
+// run are busy, and stay.
+func Sweep() error {
+	var errs []error
+	for _, top := range cgroupTops() {
+		groups, err := filepath.Glob(filepath.Join(top, cgroupPrefix+"*"))
+		if err != nil {
+			return err
+		}
+		for _, group := range groups {
+			if err := removeGroups(group); err != nil && !errors.Is(err, unix.EBUSY) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -26,7 +26,7 @@ func inside() bool {
 //
 // Inside, /run is a file system in memory, and so is the directory for temporary files. It needs root.
 func Isolated(prepare func() error, run func() int) int {
-	if isNode() {
+	if IsNode() {
 		return beNode()
 	}
 	if inside() {

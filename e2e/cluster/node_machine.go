@@ -28,7 +28,9 @@ const (
 // diskSize is what the node's disk seems to have. Only what is used takes memory.
 const diskSize = "size=64g"
 
-func isNode() bool {
+// IsNode tells whether this process is to be the first one of a node: then a program calls [Isolated] at once, whatever else
+// it would do.
+func IsNode() bool {
 	return os.Getenv(nodeVariable) != ""
 }
 

@@ -8,9 +8,6 @@ import (
 	"path/filepath"
 )
 
-// nobody is the user of our own images: the one of distroless' nonroot.
-const nobody = "65532:65532"
-
 // Tag is that of the images of this repository's programs.
 const Tag = "dev"
 
@@ -38,15 +35,11 @@ func Build(ctx context.Context) ([]string, error) {
 	if err := Postgres(ctx, filepath.Join(tmp, "postgres.tar")); err != nil {
 		return nil, err
 	}
-	for _, p := range [][3]string{
-		{"pause", "./e2e/images/pause", "localhost/pause:1"},
-		{"outrider", "./sidecar", "docker.io/library/outrider:" + Tag},
-		{"outrider-webhook", "./webhook", "docker.io/library/outrider-webhook:" + Tag},
-		{"devcloud", "./e2e/devcloud", "docker.io/library/devcloud:" + Tag},
-	} {
-		if err := program(ctx, tmp, p[0], p[1], p[2]); err != nil {
-			return nil, err
-		}
+	if err := pause(ctx, tmp); err != nil {
+		return nil, err
+	}
+	if err := run(ctx, "building the images of this repository", "run", "./images/build", "-out", tmp, "-tag", Tag); err != nil {
+		return nil, err
 	}
 	for _, archive := range archives() {
 		if err := os.Rename(filepath.Join(tmp, archive), filepath.Join(dir, archive)); err != nil {
@@ -70,37 +63,40 @@ func Archives() ([]string, error) {
 	for _, name := range archives() {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("looking for the images, which `make test-images` builds: %w", err)
+			return nil, fmt.Errorf("looking for the images, which `make e2e` and `make cluster` build: %w", err)
 		}
 		paths = append(paths, path)
 	}
 	return paths, nil
 }
 
-// program builds a static program of this module, and the archive of an image of nothing else.
-func program(ctx context.Context, dir, name, source, image string) error {
-	top, err := moduleTop()
-	if err != nil {
+// pause builds the image that holds the namespaces of pods.
+func pause(ctx context.Context, dir string) error {
+	binary := filepath.Join(dir, "pause")
+	if err := run(ctx, "building pause", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./e2e/images/pause"); err != nil {
 		return err
 	}
-	binary := filepath.Join(dir, name)
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, source)
-	build.Dir = top
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s: %w: %s", source, err, out)
-	}
-	err = Write(filepath.Join(dir, name+".tar"), []File{
-		{Path: "/etc/passwd", Mode: 0o644, Content: []byte("root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n")},
-		{Path: "/etc/group", Mode: 0o644, Content: []byte("root:x:0:\nnonroot:x:65532:\n")},
-		{Path: "/tmp/", Mode: 0o1777},
-		// Not at the top: /outrider is a directory in pods, where the volumes of the sidecar are.
-		{Path: "/usr/local/bin/" + name, Mode: 0o755, From: binary},
-	}, Image{Name: image, Config: Config{User: nobody, Entrypoint: []string{"/usr/local/bin/" + name}, Env: []string{"PATH=/usr/local/bin"}}})
+	err := Write(binary+".tar", []File{{Path: "/pause", Mode: 0o755, From: binary}},
+		Image{Name: "localhost/pause:1", Config: Config{Entrypoint: []string{"/pause"}}})
 	if err != nil {
 		return err
 	}
 	return os.Remove(binary)
+}
+
+// run runs the go command at the top of this repository.
+func run(ctx context.Context, what string, args ...string) error {
+	top, err := moduleTop()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = top
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", what, err, out)
+	}
+	return nil
 }
 
 // moduleTop is the top of this repository, above the working directory.
