@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -9,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // Operation is one step of a JSON patch (RFC 6902).
@@ -40,15 +40,9 @@ func Patch(before, after *corev1.Pod) ([]Operation, error) {
 
 // generic is a pod as JSON has it.
 func generic(pod *corev1.Pod) (any, error) {
-	raw, err := json.Marshal(pod)
+	v, err := runtime.DefaultUnstructuredConverter.ToUnstructured(pod)
 	if err != nil {
-		return nil, fmt.Errorf("encoding pod %s: %w", pod.Name, err)
-	}
-	var v any
-	d := json.NewDecoder(strings.NewReader(string(raw)))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		return nil, fmt.Errorf("decoding pod %s: %w", pod.Name, err)
+		return nil, fmt.Errorf("taking pod %s apart: %w", pod.Name, err)
 	}
 	return v, nil
 }

@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"encoding/json"
 	"fmt"
 	"path"
 	"reflect"
@@ -145,5 +144,5 @@ func mayGo(at, name string, v any) bool {
 func isOurHook(v any) bool {
 	hook, _ := v.(map[string]any)
 	get, _ := hook["httpGet"].(map[string]any)
-	return get["path"] == prestopPath && get["port"] == json.Number(strconv.Itoa(port))
+	return get["path"] == prestopPath && get["port"] == int64(port)
 }
