@@ -25,7 +25,8 @@ func (a *app) autoRestore(ctx context.Context, f restoreFlags) error {
 	if err != nil {
 		return err
 	}
-	decide := func(ctx context.Context) error { return a.autoDecide(ctx, p, f) }
+	j := a.newJudgement()
+	decide := func(ctx context.Context) error { return j.settle(a.autoDecide(ctx, p, f)) }
 	if f.once {
 		return decide(ctx)
 	}
