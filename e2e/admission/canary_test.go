@@ -120,8 +120,8 @@ func (c *canary) pause(idle bool) {
 	c.mu.Lock()
 	c.idle = idle
 	c.mu.Unlock()
-	c.creating.Lock() // the one that is under way has ended
-	defer c.creating.Unlock()
+	c.creating.Lock() // the one that is under way ends
+	c.creating.Unlock()
 }
 
 // outage runs something that takes admissions away on purpose, and waits until they are back.

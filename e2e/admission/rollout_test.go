@@ -95,8 +95,8 @@ func (w *world) certificates(t *testing.T) (authority, leaf string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	print := func(key string) string { return fmt.Sprintf("%x", sha256.Sum256(secret.Data[key])) }
-	return print("ca.crt"), print("tls.crt")
+	fingerprint := func(key string) string { return fmt.Sprintf("%x", sha256.Sum256(secret.Data[key])) }
+	return fingerprint("ca.crt"), fingerprint("tls.crt")
 }
 
 // bundle is what API servers trust.
