@@ -91,7 +91,10 @@ func TestNoticeAsksForEvacuation(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case <-ended:
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("%v\n%s", err, out.String())
+		}
 	case <-time.After(time.Minute):
 		t.Fatalf("it does not end\n%s", out.String())
 	}

@@ -33,8 +33,11 @@ func (a *app) patiently(ctx context.Context, do func(context.Context) error) err
 	var denied, said, since time.Time
 	for pause, n := firstPause, 1; ; pause, n = min(2*pause, longPause), n+1 {
 		err := do(ctx)
-		if err == nil || ctx.Err() != nil || !healing(err) {
+		if err == nil || !healing(err) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), err)
 		}
 		now := time.Now()
 		if since.IsZero() {

@@ -22,7 +22,7 @@ import (
 )
 
 // waiting runs patiently on a fake clock and returns what became of it, how long it took, and what was logged.
-func waiting(t *testing.T, ctx context.Context, do func(tries int) error) (took time.Duration, log string, err error) {
+func waiting(ctx context.Context, t *testing.T, do func(tries int) error) (took time.Duration, log string, err error) {
 	t.Helper()
 	var out bytes.Buffer
 	a := &app{log: slog.New(slog.NewTextHandler(&out, nil))}
@@ -38,11 +38,11 @@ func TestWhatTimeMayHealIsWaitedFor(t *testing.T) {
 	away := coded{errors.New("dial tcp: connection refused"), errStore}
 	denied := fmt.Errorf("listing: %w", fs.ErrPermission)
 	synctest.Test(t, func(t *testing.T) {
-		took, log, err := waiting(t, t.Context(), func(int) error { return nil })
+		took, log, err := waiting(t.Context(), t, func(int) error { return nil })
 		if err != nil || took != 0 || log != "" {
 			t.Errorf("success: %v after %v, %q", err, took, log)
 		}
-		took, log, err = waiting(t, t.Context(), func(n int) error {
+		took, log, err = waiting(t.Context(), t, func(n int) error {
 			if n < 10 {
 				return away
 			}
@@ -52,7 +52,7 @@ func TestWhatTimeMayHealIsWaitedFor(t *testing.T) {
 			t.Errorf("an archive that comes back: %v after %v\n%s", err, took, log)
 		}
 		start := time.Now()
-		took, log, err = waiting(t, t.Context(), func(int) error {
+		took, log, err = waiting(t.Context(), t, func(int) error {
 			if time.Since(start) < 24*time.Hour {
 				return away
 			}
@@ -62,7 +62,7 @@ func TestWhatTimeMayHealIsWaitedFor(t *testing.T) {
 			t.Errorf("a day without an archive: %v after %v, %d lines", err, took, lines)
 		}
 		// Somebody grants the right after a while; a changed Secret needs a new start.
-		_, _, err = waiting(t, t.Context(), func(n int) error {
+		_, _, err = waiting(t.Context(), t, func(n int) error {
 			if n < 20 {
 				return denied
 			}
@@ -71,13 +71,13 @@ func TestWhatTimeMayHealIsWaitedFor(t *testing.T) {
 		if err != nil {
 			t.Errorf("a right that was granted: %v", err)
 		}
-		took, _, err = waiting(t, t.Context(), func(int) error { return denied })
+		took, _, err = waiting(t.Context(), t, func(int) error { return denied })
 		if exitOf(err) != exitDenied || took < 10*time.Minute || took > 12*time.Minute {
 			t.Errorf("a right that is not granted: %v after %v", err, took)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Minute, func() { cancel(errInterrupted) })
-		took, _, err = waiting(t, ctx, func(int) error { return away })
+		took, _, err = waiting(ctx, t, func(int) error { return away })
 		if !errors.Is(err, errInterrupted) || took != time.Minute {
 			t.Errorf("a signal: %v after %v", err, took)
 		}
@@ -91,7 +91,7 @@ func TestWhatTimeCannotHealEndsAtOnce(t *testing.T) {
 		&fs.PathError{Op: "mkdir", Path: "/data", Err: fs.ErrPermission}, errors.New("no space left on device"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			took, _, err := waiting(t, t.Context(), func(int) error { return cause })
+			took, _, err := waiting(t.Context(), t, func(int) error { return cause })
 			if !errors.Is(err, cause) || took != 0 {
 				t.Errorf("%v: %v after %v", cause, err, took)
 			}
