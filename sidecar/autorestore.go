@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -84,6 +85,11 @@ func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f rest
 		a.log.Info("the archive is proven to be empty: initdb may run", "archive", ours.location)
 		return nil
 	default:
+		over, err := takenOver(ctx, p, ours)
+		if err != nil {
+			return err
+		}
+		f.missing = f.missing || over
 		if err := a.takeEpoch(ctx, p, ours, dir); err != nil {
 			return err
 		}
@@ -95,6 +101,10 @@ func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f rest
 	if err != nil {
 		return fmt.Errorf("planning the restore of %s: %w", from.location, err)
 	}
+	for _, m := range plan.Missing {
+		a.log.Warn("this is missing in the archive, and is accepted to be lost because the database is taken over from another cluster",
+			"missing", m, "end", plan.End.String(), "last_commit", plan.LastCommit)
+	}
 	r, err := a.layDown(ctx, from.Archive, plan, dir, f)
 	if err != nil {
 		return err
@@ -102,6 +112,30 @@ func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f rest
 	a.log.Info("restored", "archive", from.location, "snapshot", plan.Snapshot.Name, "timeline", plan.Timeline, "end", plan.End.String(),
 		"target", plan.Target.String(), "missing", plan.Missing, "bytes", r.Result.Raw, "seconds", r.Seconds)
 	return nil
+}
+
+// takenOver tells whether the last who wrote here is the cluster that the database is taken over from. The archive is then
+// a replica of one that is gone: what has not come through never will, and the longest whole beginning is all there is.
+// It is asked before an epoch is claimed. One that was claimed here, for a restore that was given up, has no heartbeat.
+func takenOver(ctx context.Context, p policy.Policy, r root) (bool, error) {
+	if p.TakeOver == "" {
+		return false, nil
+	}
+	all, err := r.Epochs(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range slices.Backward(all) {
+		if e.Writer.Kubernetes == p.TakeOver {
+			return true, nil
+		}
+		if _, _, err := r.Heartbeat(ctx, e.Number); err == nil {
+			return false, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // takeEpoch claims the next epoch before the archive is read, so that a predecessor that still lives somewhere stops,

@@ -124,7 +124,7 @@ func (p *planner) missing(end wal.Position, whole bool) error {
 		lost = fmt.Sprintf("timeline %d ends at %s, but was once stored up to %s", end.Timeline, end.LSN, promised)
 	case to == 0:
 		return nil
-	case promised != 0:
+	case promised != 0 && !p.req.AcceptMissing:
 		p.warn("WAL from %s to %s was stored, but never what comes before it from %s on: it was on its way when the writer was lost, and nobody was told that it was durable",
 			from, to, end.LSN)
 		return nil
@@ -139,6 +139,24 @@ func (p *planner) missing(end wal.Position, whole bool) error {
 		return fmt.Errorf("%w: %s. What can be restored ends at %s (%s): accept that loss explicitly, or bring the missing objects back",
 			ErrHole, lost, end, at)
 	}
-	p.plan.Missing = append(p.plan.Missing, lost)
+	p.plan.Missing = append(p.plan.Missing, p.holes(end, lost)...)
 	return nil
+}
+
+// holes tells exactly what is accepted to be lost where WAL stops at end: each stretch that is not there, and how far what
+// lies behind them goes. lost says it if there is nothing behind.
+func (p *planner) holes(end wal.Position, lost string) []string {
+	gaps, last := p.inv.Gaps(p.branch, end.LSN)
+	if len(gaps) == 0 {
+		return []string{lost}
+	}
+	var all []string
+	for _, g := range gaps {
+		all = append(all, fmt.Sprintf("timeline %d has no WAL from %s to %s", g.Timeline, g.From, g.To))
+	}
+	all = append(all, fmt.Sprintf("what lies behind that, up to %s on timeline %d, is not restored", last.LSN, last.Timeline))
+	if promised := p.durable[last.Timeline]; promised > last.LSN {
+		all = append(all, fmt.Sprintf("timeline %d was once stored up to %s", last.Timeline, promised))
+	}
+	return all
 }

@@ -100,8 +100,8 @@ func TestHoles(t *testing.T) {
 				tails = append(tails, key)
 			}
 		}
-		if len(tails) < 3 {
-			t.Fatalf("the archive ends with %d chunks, want at least 3", len(tails))
+		if len(tails) < 5 {
+			t.Fatalf("the archive ends with %d chunks, want at least 5", len(tails))
 		}
 		gone := tails[len(tails)-2]
 		must(t, b.Remove(t.Context(), gone))
@@ -114,6 +114,13 @@ func TestHoles(t *testing.T) {
 		must(t, err)
 		if len(plan.Missing) != 0 || !strings.Contains(strings.Join(plan.Warnings, "\n"), "on its way") {
 			t.Errorf("missing %q, warnings %q; want none, and that WAL was on its way", plan.Missing, plan.Warnings)
+		}
+		// A replica of the archive is judged otherwise: what is not there was lost on the way, and each stretch is named.
+		must(t, b.Remove(t.Context(), tails[len(tails)-4]))
+		plan, err = NewPlan(t.Context(), a, Request{AcceptMissing: true})
+		must(t, err)
+		if n := strings.Count(strings.Join(plan.Missing, "\n"), "has no WAL from"); n != 2 || !strings.Contains(plan.String(), "is not restored") {
+			t.Errorf("missing are %q, want two stretches, and what lies behind", plan.Missing)
 		}
 	})
 	t.Run("a chunk is gone when it is fetched", func(t *testing.T) {
