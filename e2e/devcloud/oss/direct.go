@@ -93,3 +93,27 @@ func (s *Server) RemoveObjects(bucket string, keys ...string) error {
 	}
 	return nil
 }
+
+// Replicate copies an object to another server as replication between regions does: content, headers and the time of its
+// last change are those of the original. An object of that name that is there is replaced.
+func (s *Server) Replicate(bucket, key string, to *Server, there string) error {
+	content, _, err := s.ReadObject(bucket, key)
+	if err != nil {
+		return err
+	}
+	original, err := s.store.Stat(bucket, key)
+	if err != nil {
+		return fmt.Errorf("replicate %s/%s: %w", bucket, key, err)
+	}
+	blob, err := to.store.WriteBlob(bytes.NewReader(content))
+	if err != nil {
+		return fmt.Errorf("replicate %s/%s: %w", bucket, key, err)
+	}
+	defer blob.Discard()
+	o := *original
+	o.Extents, o.Header, o.Version = blob.Extents(), maps.Clone(original.Header), ""
+	if err := to.store.Put(there, &o, func(disk.Bucket, *disk.Object) error { return nil }); err != nil {
+		return fmt.Errorf("replicate %s/%s: %w", bucket, key, err)
+	}
+	return nil
+}
