@@ -116,12 +116,13 @@ func (c *canary) watch(t *testing.T, run func()) {
 	}
 }
 
+// pause stops or resumes the creations. When it returns, none is under way.
 func (c *canary) pause(idle bool) {
+	c.creating.Lock()
+	defer c.creating.Unlock()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.idle = idle
-	c.mu.Unlock()
-	c.creating.Lock() // the one that is under way ends
-	c.creating.Unlock()
 }
 
 // outage runs something that takes admissions away on purpose, and waits until they are back.
