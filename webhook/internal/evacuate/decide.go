@@ -13,10 +13,13 @@ import (
 )
 
 const (
-	// farthest is how long before its release a node is believed to be announced. ECS says so about five minutes ahead.
-	farthest = time.Hour
+	// farthest is how long before its release a node is believed to be announced. ECS says so about five minutes ahead. It
+	// bounds for how long somebody who makes a notice up can keep pods away from his node.
+	farthest = 15 * time.Minute
 	// afterwards is how long after the announced time a node that still lives is taken for one that lives on.
 	afterwards = 15 * time.Minute
+	// lostFor is how long after the announced time a node that does not answer is taken for one that was reclaimed.
+	lostFor = time.Hour
 	// announced is how long before the release ECS sets the notice that becomes the condition InstanceExpired, which
 	// names no time ("released about 5 minutes later", ECS documentation on spot instances).
 	announced = 5 * time.Minute
@@ -51,6 +54,9 @@ func checkPod(pod *corev1.Pod, namespace *corev1.Namespace) error {
 	if o := metav1.GetControllerOf(pod); mirror || o != nil && o.Kind == "Node" {
 		return refuse(NotProtected, "pod %s is a static pod: its kubelet makes it, and nobody can move it", name)
 	}
+	if o := metav1.GetControllerOf(pod); pod.Annotations[policy.Prefix+"protect"] == string(policy.ProtectDisabled) || o != nil && o.Kind == "Job" {
+		return refuse(NotProtected, "pod %s is not protected: the webhook is not asked about pods of Jobs and those that are opted out", name)
+	}
 	if !claims(pod) {
 		return refuse(NotProtected, "pod %s is not protected: it has no containers %s and %s", name, inject.RestoreContainer, inject.SidecarContainer)
 	}
@@ -82,7 +88,8 @@ func checkTime(now, release time.Time) error {
 	return nil
 }
 
-// claims tells whether a pod has the containers of a protected one. In a namespace that is not protected this proves
+// claims tells whether a pod has the containers of a protected one. The webhook takes them away from pods that it does
+// not protect. Where it is not asked, in a namespace without the label or for a pod that is opted out, this proves
 // nothing: anybody can write them.
 func claims(pod *corev1.Pod) bool {
 	has := func(name string) bool {
@@ -199,6 +206,6 @@ func tasksFor(now time.Time, n *corev1.Node, spot spotNodes, cfg Config) tasks {
 		return t
 	}
 	t.drain = cfg.Drain == DrainNode && now.Before(t.release) && (noticed || spot.match(n))
-	t.replace = cfg.FastReplace && now.After(t.release) && unreachable(n)
+	t.replace = cfg.FastReplace && now.After(t.release) && now.Before(t.release.Add(lostFor)) && unreachable(n)
 	return t
 }

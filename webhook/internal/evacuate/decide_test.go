@@ -88,6 +88,8 @@ func TestOnlyProtectedPodsAreMoved(t *testing.T) {
 		}, want: NotProtected},
 		"mirror pod":        {pod: func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} }, want: NotProtected, text: "static"},
 		"owned by its node": {pod: func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Node" }, want: NotProtected, text: "static"},
+		"opted out":         {pod: func(p *corev1.Pod) { p.Annotations = map[string]string{"outrider.dev/protect": "disabled"} }, want: NotProtected, text: "opted out"},
+		"of a Job":          {pod: func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" }, want: NotProtected, text: "Jobs"},
 		"failed":            {pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, want: Finished},
 		"succeeded":         {pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, want: Finished},
 		"not on a node":     {pod: func(p *corev1.Pod) { p.Spec.NodeName = "" }, want: NotSpot},
@@ -146,7 +148,7 @@ func TestOnlySpotNodesAreReclaimed(t *testing.T) {
 func TestAnnouncedTimes(t *testing.T) {
 	for after, want := range map[time.Duration]bool{
 		5 * time.Minute: true, 0: true, -time.Minute: true, -14 * time.Minute: true, -16 * time.Minute: false,
-		59 * time.Minute: true, 61 * time.Minute: false, 100 * 365 * 24 * time.Hour: false, -100 * 365 * 24 * time.Hour: false,
+		14 * time.Minute: true, 16 * time.Minute: false, 100 * 365 * 24 * time.Hour: false, -100 * 365 * 24 * time.Hour: false,
 	} {
 		err := checkTime(noon, noon.Add(after))
 		if (err == nil) != want || err != nil && outcomeOf(err) != BadTime {
@@ -281,6 +283,11 @@ func TestWhatThereIsToDoAboutANode(t *testing.T) {
 			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule})
 			condition(n, corev1.NodeReady, corev1.ConditionUnknown, noon)
 		}, want: tasks{replace: true, release: noon.Add(-time.Minute)}},
+		"lost, but hours after it was to go": {cfg: both, node: func(n *corev1.Node) {
+			condition(n, expired, corev1.ConditionTrue, noon.Add(-2*time.Hour))
+			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule})
+			condition(n, corev1.NodeReady, corev1.ConditionUnknown, noon)
+		}, want: tasks{release: noon.Add(-115 * time.Minute)}},
 		"somebody else's value": {cfg: both, node: func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: Taint, Value: "by-hand", Effect: corev1.TaintEffectNoSchedule}}
 		}},

@@ -311,7 +311,7 @@ func testOneNotice(w *world) {
 	token := w.token(ns, p, audience)
 	w.wants(call{url: url, token: token, body: releaseIn(5 * time.Minute)}, http.StatusOK, evacuate.PreparedOnly)
 	first := w.taint(node)
-	w.wants(call{url: url, token: token, body: releaseIn(50 * time.Minute)}, http.StatusOK, evacuate.PreparedOnly)
+	w.wants(call{url: url, token: token, body: releaseIn(10 * time.Minute)}, http.StatusOK, evacuate.PreparedOnly)
 	if again := w.taint(node); again != first || first == "" {
 		w.t.Errorf("the taint went from %q to %q", first, again)
 	}
