@@ -150,8 +150,12 @@ func sameRules(t *testing.T, from, name string) {
 // Whoever is called at night needs to know how bad it is, what it is, and what to do.
 func TestEveryAlertHasARunbook(t *testing.T) {
 	verbs := readmeVerbs(t)
+	index := string(read(t, monitoring+"README.md"))
 	var known []string
 	for _, r := range readAlerts(t) {
+		if !strings.Contains(index, "| ["+r.Alert+"](runbooks/"+r.Alert+".md) |") {
+			t.Errorf("%s is not in the table of manifests/monitoring/README.md", r.Alert)
+		}
 		if s := r.Labels["severity"]; s != "critical" && s != "warning" {
 			t.Errorf("%s has the severity %q", r.Alert, s)
 		}
