@@ -63,36 +63,9 @@ func (a *app) autoDecide(ctx context.Context, p policy.Policy, f restoreFlags) e
 
 // autoEmpty restores an empty disk, or lets initdb run if the archive is proven to be empty.
 func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f restoreFlags) error {
-	ours, err := a.openGeneration(ctx, p, 0)
-	if err != nil {
+	from, err := a.origin(ctx, p, dir, &f)
+	if err != nil || from.Archive == nil {
 		return err
-	}
-	empty, err := ours.Empty(ctx)
-	if err != nil {
-		return err
-	}
-	from := ours
-	switch {
-	case empty && p.RestoreFrom != "":
-		b, arch, err := a.openRoot(ctx, p, p.RestoreFrom)
-		if err != nil {
-			return err
-		}
-		from, f.clone = root{Archive: arch, bucket: b, location: p.RestoreFrom}, true
-	case empty && p.Restore == policy.RestoreRequired:
-		return coded{fmt.Errorf("%s is empty, and restore is required: check archive, cluster and restore-from", ours.location), errNothing}
-	case empty:
-		a.log.Info("the archive is proven to be empty: initdb may run", "archive", ours.location)
-		return nil
-	default:
-		over, err := takenOver(ctx, p, ours)
-		if err != nil {
-			return err
-		}
-		f.missing = f.missing || over
-		if err := a.takeEpoch(ctx, p, ours, dir); err != nil {
-			return err
-		}
 	}
 	plan, err := restore.NewPlan(ctx, from.Archive, f.request(p))
 	if errors.Is(err, restore.ErrNoSnapshot) {
@@ -112,6 +85,42 @@ func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f rest
 	a.log.Info("restored", "archive", from.location, "snapshot", plan.Snapshot.Name, "timeline", plan.Timeline, "end", plan.End.String(),
 		"target", plan.Target.String(), "missing", plan.Missing, "bytes", r.Result.Raw, "seconds", r.Seconds)
 	return nil
+}
+
+// origin opens what an empty disk is restored from. There is none if the archive is proven to be empty: then initdb may
+// run. The flags are completed by what that means.
+func (a *app) origin(ctx context.Context, p policy.Policy, dir string, f *restoreFlags) (root, error) {
+	another := func() (root, error) {
+		b, arch, err := a.openRoot(ctx, p, p.RestoreFrom)
+		f.clone = true
+		return root{Archive: arch, bucket: b, location: p.RestoreFrom}, err
+	}
+	if p.Archive == "" { // a throw-away clone, which needs none of its own
+		return another()
+	}
+	ours, err := a.openGeneration(ctx, p, 0)
+	if err != nil {
+		return root{}, err
+	}
+	empty, err := ours.Empty(ctx)
+	if err != nil {
+		return root{}, err
+	}
+	switch {
+	case empty && p.RestoreFrom != "":
+		return another()
+	case empty && p.Restore == policy.RestoreRequired:
+		return root{}, coded{fmt.Errorf("%s is empty, and restore is required: check archive, cluster and restore-from", ours.location), errNothing}
+	case empty:
+		a.log.Info("the archive is proven to be empty: initdb may run", "archive", ours.location)
+		return root{}, nil
+	}
+	over, err := takenOver(ctx, p, ours)
+	if err != nil {
+		return root{}, err
+	}
+	f.missing = f.missing || over
+	return ours, a.takeEpoch(ctx, p, ours, dir)
 }
 
 // takenOver tells whether the last who wrote here is the cluster that the database is taken over from. The archive is then
@@ -221,6 +230,10 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	if err != nil {
 		return fmt.Errorf("reading pg_control of %s: %w: the disk is damaged; to restore it from the archive, empty it", dir, err)
 	}
+	if p.Archive == "" {
+		a.log.Info("a throw-away clone goes on with what it has", "pgdata", dir)
+		return nil
+	}
 	r, err := a.openGeneration(ctx, p, c.SystemIdentifier)
 	if err != nil {
 		return err
@@ -259,7 +272,7 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 // serverUser is who runs the server, and so has to own what is restored: what the policy says, else whoever owns the
 // directory that is there. Zeros leave it to the snapshot. It matters to root alone; a group of -1 stays as it is.
 func (a *app) serverUser(dir string) (uid, gid int, err error) {
-	p, _, err := a.policyOf("run-as", "archive")
+	p, _, err := a.policyOf("run-as", "archive", "archiving", "restore-from")
 	if err != nil {
 		return 0, 0, err
 	}

@@ -71,16 +71,18 @@ func (a *app) newDoor(p policy.Policy) *door {
 	}}
 }
 
-// restoreSource is where a restore on this disk reads from: the own root, or, as long as that is empty, the one that
-// the policy names.
+// restoreSource is where a restore on this disk reads from: the own root, or, as long as that is empty or there is none,
+// the one that the policy names.
 func (a *app) restoreSource(ctx context.Context, p policy.Policy) (*archive.Archive, error) {
-	ours, err := a.openGeneration(ctx, p, 0)
-	if err != nil || p.RestoreFrom == "" {
-		return ours.Archive, err
-	}
-	empty, err := ours.Empty(ctx)
-	if err != nil || !empty {
-		return ours.Archive, err
+	if p.Archive != "" {
+		ours, err := a.openGeneration(ctx, p, 0)
+		if err != nil || p.RestoreFrom == "" {
+			return ours.Archive, err
+		}
+		empty, err := ours.Empty(ctx)
+		if err != nil || !empty {
+			return ours.Archive, err
+		}
 	}
 	_, from, err := a.openRoot(ctx, p, p.RestoreFrom)
 	return from, err

@@ -101,9 +101,10 @@ func (a *app) policy() (policy.Policy, policy.Sources, error) {
 }
 
 // policyOf is the policy from the flags and variables of these keys only, so that a command is not stopped by a bad
-// value that does not concern it. The archive is demanded, and must be among them.
+// value that does not concern it. The archive is demanded, and must be among them; only a throw-away clone needs none.
 func (a *app) policyOf(names ...string) (policy.Policy, policy.Sources, error) {
-	if a.setting("OUTRIDER_ARCHIVE") == "" {
+	clone := slices.Contains(names, "archiving") && a.setting("OUTRIDER_ARCHIVING") == string(policy.Off) && a.setting("OUTRIDER_RESTORE_FROM") != ""
+	if a.setting("OUTRIDER_ARCHIVE") == "" && !clone {
 		return policy.Policy{}, nil, usagef("no archive is named: set --archive or OUTRIDER_ARCHIVE to its root, oss://bucket/prefix/namespace/cluster")
 	}
 	keys := map[string]string{} // variable to name

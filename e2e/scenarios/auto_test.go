@@ -158,12 +158,15 @@ func TestInterruptedRestore(t *testing.T) {
 }
 
 // A throw-away clone of another root: it has the data, takes nothing into any archive, and loses the settings of its
-// restore once it runs.
-func TestClone(t *testing.T) {
+// restore once it runs. It needs no archive of its own.
+func TestClone(t *testing.T)                 { clone(t, stage.Root("clone")) }
+func TestCloneWithoutAnArchive(t *testing.T) { clone(t, "") }
+
+func clone(t *testing.T, own string) {
 	w := play(t)
 	archived(w)
 	origin := w.Root
-	w.Root = stage.Root("clone")
+	w.Root = own
 	env := []string{"OUTRIDER_RESTORE_FROM=" + origin, "OUTRIDER_ARCHIVING=off"}
 	before := objects(w, origin)
 	p, err := w.Stage.NewServer("clone")
@@ -185,7 +188,10 @@ func TestClone(t *testing.T) {
 	if code := w.Terminate(o); code != 0 {
 		t.Errorf("exit code %d: %s", code, o.Tail(3))
 	}
-	if found := objects(w, w.Root); len(found) > 0 {
+	// Its containers are made anew on the same disk.
+	_, err = w.Stage.Restore(whole(w), cloud, w.Root, p, "--auto")
+	must(t, err)
+	if found := objects(w, stage.Root("clone")); len(found) > 0 {
 		t.Errorf("the clone's own root holds %v", found)
 	}
 	if after := objects(w, origin); fmt.Sprint(after) != fmt.Sprint(before) {

@@ -55,11 +55,13 @@ type Snapshot struct {
 	Raw    int64  `json:"raw_bytes"`
 }
 
-// Outrider prepares a command of outrider against the archive root.
+// Outrider prepares a command of outrider against the archive root, or against none if that is empty.
 func (s *Stage) Outrider(c *Cloud, root string, args ...string) *exec.Cmd {
 	cmd := s.Command(filepath.Join(s.bin, "outrider"), args...)
 	cmd.Env = append(cmd.Env, c.Env()...)
-	cmd.Env = append(cmd.Env, "OUTRIDER_ARCHIVE="+root)
+	if root != "" {
+		cmd.Env = append(cmd.Env, "OUTRIDER_ARCHIVE="+root)
+	}
 	return cmd
 }
 
