@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -168,5 +169,8 @@ func TestCause(t *testing.T) {
 		if got := cause(note); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	if got := cause(`admission webhook "pods.outrider.dev" denied the request: ` + strings.Repeat("ü", 500)); len(got) > 700 || !utf8.ValidString(got) {
+		t.Errorf("%d bytes: %q", len(got), got)
 	}
 }

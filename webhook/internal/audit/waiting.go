@@ -53,8 +53,14 @@ func (a *Auditor) waiting(ctx context.Context, namespace string) (int, error) {
 	return len(workloads), nil
 }
 
+// longestCause leaves room in an Event for what to do about it.
+const longestCause = 600
+
 // cause is what the API server said about the webhook, without the controller's words before it.
 func cause(note string) string {
+	if len(note) > longestCause {
+		note = strings.ToValidUTF8(note[:longestCause], "") + "…"
+	}
 	for _, begin := range []string{"admission webhook " + webhookName, "failed calling webhook " + webhookName} {
 		if i := strings.Index(note, begin); i >= 0 {
 			return "no pod can be made: " + note[i:]
