@@ -55,6 +55,7 @@ type statusReport struct {
 	Trouble           string       `json:"trouble,omitempty"`
 	TroubleSince      *time.Time   `json:"trouble_since,omitempty"`
 	outlook
+	Holdings        *archived          `json:"archived,omitempty"`
 	LastSnapshot    *snapshotInfo      `json:"last_snapshot,omitempty"`
 	SnapshotRunning *snapshotRun       `json:"snapshot_running,omitempty"`
 	SnapshotTrouble string             `json:"snapshot_trouble,omitempty"`
@@ -73,6 +74,12 @@ type snapshotInfo struct {
 	Taken  time.Time `json:"taken"`
 	Stored int64     `json:"stored_bytes"`
 	Raw    int64     `json:"raw_bytes"`
+}
+
+// archived is what lies in the archive.
+type archived struct {
+	Objects int64 `json:"objects"`
+	Bytes   int64 `json:"bytes"`
 }
 
 // arrival is how the restore went that the running server came out of.

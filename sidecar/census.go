@@ -148,6 +148,19 @@ func (c *census) each(do func(kind objectKind, class string, h holding)) {
 	}
 }
 
+// sum is what all kinds hold; nil as long as nothing is known.
+func (c *census) sum() *archived {
+	var all *archived
+	c.each(func(_ objectKind, _ string, h holding) {
+		if all == nil {
+			all = &archived{}
+		}
+		all.Objects += h.objects
+		all.Bytes += h.bytes
+	})
+	return all
+}
+
 // counted is when the archive was last listed; the zero time if it never was.
 func (c *census) counted() time.Time {
 	if c == nil {

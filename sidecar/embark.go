@@ -265,6 +265,7 @@ func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start s
 	if conn == nil {
 		return v, nil
 	}
+	v.look = &positions{ask: conn.Position}
 	var err error
 	v.tail, err = tail.New(tail.Config{
 		Dir: g.dir.walDir(), Size: f.server.SegmentSize, Interval: g.policy.RPO / 4, Server: flushed{conn}, Log: g.log, Registerer: g.reg,

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"outrider.dev/sidecar/policy"
 )
 
 // collector computes at scrape time what would be stale otherwise. What is not known is absent.
@@ -20,7 +22,7 @@ func newCollector(g *guard) *collector {
 		c.descs[name] = prometheus.NewDesc(name, help, labels, nil)
 	}
 	add("outrider_build_info", "1 for the version of the program that runs.", "version", "go_version")
-	add("outrider_archive_info", "1 for the root of this database in the archive.", "archive")
+	add("outrider_archive_info", "1 for the root of this database in the archive; absent for a clone that is not archived.", "archive")
 	add("outrider_state", "1 for the state that holds, 0 for the others.", "state")
 	add("outrider_not_protected_since_timestamp_seconds", "Since when there is no way back, Unix time; absent while protected.")
 	add("outrider_epoch", "The epoch under which this sidecar writes.")
@@ -97,7 +99,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	r := c.guard.report(context.Background())
 	s := scrape{collector: c, ch: ch}
 	s.gauge("outrider_build_info", 1, r.Version, runtime.Version())
-	s.gauge("outrider_archive_info", 1, r.Archive)
+	if s.guard.policy.Archiving != policy.Off { // a throw-away clone may go as it pleases
+		s.gauge("outrider_archive_info", 1, r.Archive)
+	}
 	s.protection(r)
 	s.targets()
 	s.seconds("outrider_wal_unshipped_age_seconds", r.AgeSeconds)

@@ -62,6 +62,7 @@ const (
 func (g *guard) report(ctx context.Context) statusReport {
 	r := g.board.snapshot()
 	r.Journal = g.journal.Recent(20)
+	r.Holdings = g.door.counts().sum()
 	v := g.current()
 	if v == nil || v.ended() {
 		r.DiskFree = g.diskFree()
@@ -80,7 +81,7 @@ func (g *guard) report(ctx context.Context) statusReport {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if p, err := v.conn.Position(ctx); err == nil {
+	if p, err := v.look.get(ctx); err == nil {
 		unshipped, async := distance(durable, p.Flush), distance(p.Flush, p.Insert)
 		r.Flushed, r.Inserted, r.UnshippedBytes, r.AsyncBytes = &p.Flush, &p.Insert, &unshipped, &async
 		r.outlook.kept(v, p.Flush)

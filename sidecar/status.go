@@ -87,6 +87,15 @@ func (r statusReport) text(w io.Writer) {
 	if r.Trouble != "" {
 		row(w, "trouble", fmt.Sprintf("%s (since %s)", r.Trouble, timeText(*r.TroubleSince)))
 	}
+	if r.RecoverableFrom != nil {
+		row(w, "can be restored", "every moment since "+timeText(*r.RecoverableFrom))
+	}
+	if r.PredictedRestore != nil {
+		row(w, "a restore would take", fmt.Sprintf("about %.0f s, until the first write", *r.PredictedRestore))
+	}
+	if h := r.Holdings; h != nil {
+		row(w, "in the archive", fmt.Sprintf("%s in %d objects", bytesText(h.Bytes), h.Objects))
+	}
 	if s := r.LastSnapshot; s != nil {
 		row(w, "last snapshot", fmt.Sprintf("%s, taken %s, %s stored", s.Name, timeText(s.Taken), bytesText(s.Stored)))
 	}

@@ -35,6 +35,7 @@ type voyage struct {
 	leftovers []leftover  // not sealed yet
 	level     atomic.Bool // what was flushed when the voyage began is durable
 	flow      flow        // of the server's WAL
+	look      *positions  // nil without a server
 
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time
@@ -99,6 +100,7 @@ func (v *voyage) ended() bool {
 
 func (v *voyage) close() {
 	v.conn.Close()
+	v.look.close()
 	if err := v.tail.Close(); err != nil {
 		v.log.Warn("closing the watch over pg_wal", "error", err)
 	}
