@@ -1,0 +1,236 @@
+//go:build e2e
+
+package mission_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"outrider.dev/e2e/cluster/local"
+	"outrider.dev/e2e/ledger"
+)
+
+// settle installs a variant of the example of README, with an archive of its own, and waits until it is protected.
+func settle(t *testing.T, dir string) *database {
+	t.Helper()
+	d := found(t, "shop", "orders-0")
+	d.install(dir)
+	d.follow()
+	d.until("the pod to be ready", func(ctx context.Context) error { _, err := d.ready(ctx); return err })
+	d.untilProtected()
+	return d
+}
+
+// found is a database that is not installed yet. Its namespace goes with the test.
+func found(t *testing.T, namespace, pod string) *database {
+	t.Helper()
+	d := &database{t: t, namespace: namespace, pod: pod, book: filepath.Join(t.TempDir(), "journal")}
+	d.root = d.prefix() + "/" + d.namespace + "/" + d.pod
+	t.Cleanup(func() {
+		if t.Failed() {
+			d.tell()
+		}
+		_ = field.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=120s", "--ignore-not-found").Run()
+	})
+	return d
+}
+
+// prefix is where this test's archives are.
+func (d *database) prefix() string { return strings.ToLower(d.t.Name()) }
+
+// install applies a directory, with an archive of the test's own and whatever else is to be replaced, in pairs.
+func (d *database) install(dir string, replace ...string) {
+	d.t.Helper()
+	replace = append(replace, "oss://"+local.Bucket+"/prod", "oss://"+local.Bucket+"/"+d.prefix())
+	apply(d.t, strings.NewReplacer(replace...).Replace(kubectl(d.t, "kustomize", dir)))
+}
+
+// follow opens a way to the database, and a ledger.
+func (d *database) follow() {
+	d.t.Helper()
+	d.door = open(d.t, d.namespace, d.pod, "5432")
+	var err error
+	if d.ledger, err = ledger.Open(d.book); err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() {
+		if err := d.ledger.Close(); err != nil {
+			d.t.Error(err)
+		}
+	})
+}
+
+// scale changes how many pods there shall be. With none it waits until there is none.
+func (d *database) scale(replicas int) {
+	d.t.Helper()
+	kubectl(d.t, "-n", d.namespace, "scale", "statefulset/orders", fmt.Sprintf("--replicas=%d", replicas))
+	if replicas == 0 {
+		d.untilGone("")
+	}
+}
+
+// untilGone waits until the pod of that uid, or any pod if that is empty, is not there any more.
+func (d *database) untilGone(uid string) {
+	d.t.Helper()
+	d.until("the pod to be gone", func(ctx context.Context) error {
+		pod, err := d.object(ctx)
+		switch {
+		case apierrors.IsNotFound(err), err == nil && uid != "" && string(pod.UID) != uid:
+			return nil
+		case err != nil:
+			return err
+		}
+		return fmt.Errorf("it is %s, to be deleted since %v", pod.Status.Phase, pod.DeletionTimestamp)
+	})
+}
+
+// back waits until the database accepts writes in a pod other than the first one, which is being taken away since began,
+// and says what took how long.
+func (d *database) back(first *corev1.Pod, began time.Time) *corev1.Pod {
+	d.t.Helper()
+	d.untilGone(string(first.UID))
+	return d.up(began, time.Now())
+}
+
+// up waits until the database accepts writes, and says what took how long since began; there was no pod at gone.
+func (d *database) up(began, gone time.Time) *corev1.Pod {
+	d.t.Helper()
+	d.write()
+	written := time.Now()
+	pod := &corev1.Pod{}
+	d.until("the pod to be ready", func(ctx context.Context) (err error) { pod, err = d.ready(ctx); return err })
+	d.t.Logf("RTO %.1f s: %.1f s until the old pod was gone, %s", written.Sub(began).Seconds(), gone.Sub(began).Seconds(), course(pod, gone, written))
+	return pod
+}
+
+// course tells how a pod came up. Kubernetes tells whole seconds.
+func course(pod *corev1.Pod, gone, written time.Time) string {
+	restore := initStatus(pod, "outrider-restore").State.Terminated
+	if restore == nil {
+		return "and nobody knows when it was restored"
+	}
+	return fmt.Sprintf("%.0f s of Kubernetes until the restore began, %.0f s of restore, %.0f s until the first write",
+		restore.StartedAt.Sub(gone).Seconds(), restore.FinishedAt.Sub(restore.StartedAt.Time).Seconds(), written.Sub(restore.FinishedAt.Time).Seconds())
+}
+
+// initStatus is that of an init container, empty if there is none.
+func initStatus(pod *corev1.Pod, name string) corev1.ContainerStatus {
+	for _, s := range pod.Status.InitContainerStatuses {
+		if s.Name == name {
+			return s
+		}
+	}
+	return corev1.ContainerStatus{}
+}
+
+// provenClean fails the test unless the epoch ended with the proof that nothing was lost.
+func (d *database) provenClean(epoch int) {
+	d.t.Helper()
+	if receipt := d.receipt(epoch); receipt["clean"] != true {
+		d.t.Errorf("the receipt of an orderly stop: %v", receipt)
+	}
+}
+
+// query asks the database for one value.
+func query[T any](d *database, question string) T {
+	d.t.Helper()
+	var answer T
+	d.until("an answer to "+question, func(ctx context.Context) error {
+		c, err := pgx.Connect(ctx, d.conn())
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
+		return c.QueryRow(ctx, question).Scan(&answer)
+	})
+	return answer
+}
+
+// exec executes a statement once.
+func (d *database) exec(statement string) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), long)
+	defer cancel()
+	c, err := pgx.Connect(ctx, d.conn())
+	if err == nil {
+		_, err = c.Exec(ctx, statement)
+		err = errors.Join(err, c.Close(ctx))
+	}
+	if err != nil {
+		d.t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// refused waits until the restore has refused with all of these words, where `kubectl describe pod` shows them too, and
+// sees to it that PostgreSQL was not started.
+func (d *database) refused(words ...string) string {
+	d.t.Helper()
+	var end *corev1.ContainerStateTerminated
+	d.until("the restore to refuse", func(ctx context.Context) error {
+		pod, err := d.object(ctx)
+		if err != nil {
+			return err
+		}
+		s := initStatus(pod, "outrider-restore")
+		if end = cmp.Or(s.State.Terminated, s.LastTerminationState.Terminated); end == nil {
+			return fmt.Errorf("its state is %+v", s.State)
+		}
+		for _, c := range pod.Status.ContainerStatuses {
+			if c.State.Waiting == nil || c.RestartCount > 0 {
+				d.t.Errorf("container %s was started: %+v", c.Name, c)
+			}
+		}
+		return nil
+	})
+	if end.ExitCode != 7 {
+		d.t.Errorf("the restore has ended with code %d", end.ExitCode)
+	}
+	for _, word := range words {
+		if !strings.Contains(end.Message, word) {
+			d.t.Errorf("the refusal does not say %q:\n%s", word, end.Message)
+		}
+	}
+	return end.Message
+}
+
+// said is the log of the restore in the pod that is there.
+func (d *database) said() string {
+	d.t.Helper()
+	return kubectl(d.t, "-n", d.namespace, "logs", d.pod, "-c", "outrider-restore")
+}
+
+// volumes are the persistent ones, and the claims of the namespace.
+func (d *database) volumes() []string {
+	d.t.Helper()
+	client, err := field.Client()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var names []string
+	volumes, err := client.CoreV1().PersistentVolumes().List(d.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, v := range volumes.Items {
+		names = append(names, v.Name)
+	}
+	claims, err := client.CoreV1().PersistentVolumeClaims(d.namespace).List(d.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, c := range claims.Items {
+		names = append(names, c.Namespace+"/"+c.Name)
+	}
+	return names
+}
