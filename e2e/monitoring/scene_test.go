@@ -166,13 +166,14 @@ func TestPeopleSeeWhatHappens(t *testing.T) {
 	webhook, server := playWebhook(t)
 	s.scrape("outrider-system/outrider-webhook-a", server.URL)
 	s.healthy()
-	s.bill()
-	s.pages()
+	s.pages(s.bill)
 	s.outage()
-	s.snapshots()
-	s.notice()
-	s.foreign()
+	s.snapshots(func() {
+		s.notice()
+		s.foreign()
+	})
 	s.succession()
+	s.resolves("OutriderSnapshotsFail")
 	s.webhook(webhook, server.Close)
 	for _, q := range s.unanswered(s.ever, func(string) bool { return true }) {
 		t.Errorf("no answer at any time to %s", q)
@@ -266,12 +267,13 @@ func (s *scene) bill() {
 	s.resolves("OutriderOverBudget")
 }
 
-// pages: the first snapshot has found the damaged page, the next one finds its table gone.
-func (s *scene) pages() {
+// pages: the first snapshot has found the damaged page, the next one, within a minute, finds its table gone.
+func (s *scene) pages(meanwhile func()) {
 	s.t.Helper()
 	s.fires("OutriderBadPages")
 	s.fires("OutriderRestoreTooSlow") // nothing is restored within ten seconds
 	must(s.t, s.server.Exec(s.deadline(), "drop table damaged", "checkpoint"))
+	meanwhile()
 	s.resolves("OutriderBadPages")
 }
 
@@ -286,13 +288,13 @@ func (s *scene) outage() {
 	s.resolves("OutriderCommitsNotDurable", "OutriderDiskFillsUp", "OutriderNoticesUnseen")
 }
 
-// snapshots: the store refuses them and takes WAL.
-func (s *scene) snapshots() {
+// snapshots: the store refuses the next one and takes WAL.
+func (s *scene) snapshots(meanwhile func()) {
 	s.t.Helper()
 	must(s.t, s.cloud.Faults(s.deadline(), `{"op": "put", "prefix": "stage/orders/basebackups_005/", "kind": "status", "status": 403}`))
+	meanwhile()
 	s.fires("OutriderSnapshotsFail")
 	must(s.t, s.cloud.Faults(s.deadline()))
-	s.resolves("OutriderSnapshotsFail")
 }
 
 func (s *scene) notice() {
