@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,6 +35,31 @@ func TestWebhookAway(t *testing.T) {
 		w.scale(t, 2)
 	})
 	// The controller tries again by itself.
+	if pod := w.ready(t, labelled, "db-0"); !isProtected(pod) {
+		t.Errorf("the pod that waited has the init containers %+v", pod.Spec.InitContainers)
+	}
+}
+
+// TestWebhookHangs: both replicas are there and do not answer. What they are not asked about does not wait for them.
+func TestWebhookHangs(t *testing.T) {
+	w := shared
+	labelled, plain := w.protected(t), w.namespace(t, &corev1.Namespace{})
+	w.outage(t, func() {
+		replicas := w.replicas(t)
+		signal := func(s syscall.Signal) {
+			for _, pod := range replicas {
+				if err := w.nodes.Signal(system, pod.Name, s); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		signal(syscall.SIGSTOP)
+		defer signal(syscall.SIGCONT)
+		w.apply(t, database(plain, "db"))
+		w.ready(t, plain, "db-0")
+		w.apply(t, database(labelled, "db")) // the rule for workloads is skipped
+		w.event(t, labelled, "StatefulSet", "FailedCreate", `failed calling webhook "pods.outrider.dev"`)
+	})
 	if pod := w.ready(t, labelled, "db-0"); !isProtected(pod) {
 		t.Errorf("the pod that waited has the init containers %+v", pod.Spec.InitContainers)
 	}

@@ -58,6 +58,39 @@ func TestReplicaDies(t *testing.T) {
 	})
 }
 
+// TestDrain: a node with a replica is drained, as for an upgrade.
+func TestDrain(t *testing.T) {
+	w := shared
+	node := w.replicas(t)[0].Spec.NodeName
+	w.canary.watch(t, func() {
+		if out, err := w.kubectl(t, "", "drain", node, "--ignore-daemonsets", "--timeout=1m"); err != nil {
+			t.Errorf("kubectl drain: %v\n%s", err, out)
+		}
+		if out, err := w.kubectl(t, "", "uncordon", node); err != nil {
+			t.Fatalf("kubectl uncordon: %v\n%s", err, out)
+		}
+		w.scale(t, 2) // as it was: it waits until both are ready
+	})
+}
+
+// TestSecretEmptied: somebody removes what is in the Secret. New certificates come into use as in any change.
+func TestSecretEmptied(t *testing.T) {
+	w := shared
+	w.canary.watch(t, func() {
+		authority, leaf := w.certificates(t)
+		if out, err := w.kubectl(t, "", "-n", system, "patch", "secret", "outrider-webhook-tls", "--type=json", `-p=[{"op": "remove", "path": "/data"}]`); err != nil {
+			t.Fatalf("kubectl patch: %v\n%s", err, out)
+		}
+		empty, _ := fingerprints(nil)
+		w.await(t, "new certificates", func(context.Context) error {
+			if a, l := w.certificates(t); a == authority || l == leaf || a == empty || l == empty {
+				return fmt.Errorf("authority %s, server %s", a, l)
+			}
+			return nil
+		})
+	})
+}
+
 // replicas are the pods of the webhook.
 func (w *world) replicas(t *testing.T) []corev1.Pod {
 	t.Helper()
@@ -95,7 +128,11 @@ func (w *world) certificates(t *testing.T) (authority, leaf string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fingerprint := func(key string) string { return fmt.Sprintf("%x", sha256.Sum256(secret.Data[key])) }
+	return fingerprints(secret.Data)
+}
+
+func fingerprints(data map[string][]byte) (authority, leaf string) {
+	fingerprint := func(key string) string { return fmt.Sprintf("%x", sha256.Sum256(data[key])) }
 	return fingerprint("ca.crt"), fingerprint("tls.crt")
 }
 
