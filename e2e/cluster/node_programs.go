@@ -17,6 +17,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// Ctr is the path of containerd's own client on a node.
+const Ctr = insidePrograms + "/ctr"
+
 // podNamespace is the namespace that containerd keeps Kubernetes' images and containers in.
 const podNamespace = "k8s.io"
 
@@ -25,14 +28,14 @@ func (n *Node) startContainerd(ctx context.Context) (err error) {
 		return err
 	}
 	return n.await(ctx, n.containerd, "containerd", func(ctx context.Context) error {
-		_, err := n.Run(ctx, insidePrograms+"/ctr", "version")
+		_, err := n.Run(ctx, Ctr, "version")
 		return err
 	})
 }
 
 // Import gives the node an image, or several, from an archive as `docker save` writes it.
 func (n *Node) Import(ctx context.Context, archive string) error {
-	cmd := n.command(ctx, insidePrograms+"/ctr", "-n", podNamespace, "images", "import", "-")
+	cmd := n.command(ctx, Ctr, "-n", podNamespace, "images", "import", "-")
 	f, err := os.Open(archive)
 	if err != nil {
 		return fmt.Errorf("giving node %s an image: %w", n.Name, err)

@@ -6,9 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -31,35 +28,25 @@ type database struct {
 	door           *door
 	ledger         *ledger.Ledger
 	book           string
+	figures        *figures
 	root           string // in the bucket
 }
 
-// protect installs the example of README with an archive of its own, and waits until it is protected.
-func protect(t *testing.T) *database {
+// protect installs the example of README in a namespace of its own and with an archive of its own, and waits until it is
+// protected. Each change is a pair: what to replace in the manifests, and by what.
+func protect(t *testing.T, changes ...string) *database {
 	t.Helper()
-	prefix := strings.ToLower(t.Name())
-	d := &database{t: t, namespace: "shop", pod: "orders-0", book: filepath.Join(t.TempDir(), "journal")}
-	d.root = prefix + "/" + d.namespace + "/" + d.pod
-	t.Cleanup(func() {
-		if t.Failed() {
-			d.tell()
-		}
-		_ = field.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=120s").Run()
-	})
-	manifest := kubectl(t, "kustomize", "testdata/orders")
-	apply(t, strings.ReplaceAll(manifest, "oss://"+local.Bucket+"/prod", "oss://"+local.Bucket+"/"+prefix))
-	d.door = open(t, d.namespace, d.pod, "5432")
-	var err error
-	if d.ledger, err = ledger.Open(d.book); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.ledger.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	d.until("the pod to be ready", func(ctx context.Context) error { _, err := d.ready(ctx); return err })
+	d := setUp(t, "testdata/orders", "shop", changes...)
 	d.untilProtected()
+	return d
+}
+
+// setUp is protect with manifests of a directory and in that namespace, and does not wait.
+func setUp(t *testing.T, dir, namespace string, changes ...string) *database {
+	t.Helper()
+	d := found(t, namespace, "orders-0")
+	d.install(dir, append([]string{"namespace: shop", "namespace: " + namespace, "name: shop", "name: " + namespace}, changes...)...)
+	d.follow()
 	return d
 }
 
@@ -93,29 +80,12 @@ func (d *database) ready(ctx context.Context) (*corev1.Pod, error) {
 
 // status is what the sidecar says of itself.
 func (d *database) status(ctx context.Context) (map[string]any, error) {
-	address := d.door.address(ctx)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+":9850/status", nil)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return nil, err
-	}
-	var status map[string]any
-	if err := json.Unmarshal(body, &status); err != nil {
-		return nil, fmt.Errorf("%d: %s", answer.StatusCode, body)
-	}
-	return status, nil
+	return statusAt(ctx, d.door.address(ctx))
 }
 
 func (d *database) untilProtected() {
 	d.t.Helper()
+	d.until("the pod to be ready", func(ctx context.Context) error { _, err := d.ready(ctx); return err })
 	d.until("it to be protected", func(ctx context.Context) error {
 		status, err := d.status(ctx)
 		if err == nil && (status["state"] != "protected" || status["last_snapshot"] == nil) {
@@ -177,6 +147,7 @@ func (d *database) load() (stop func()) {
 func (d *database) judge(options ledger.Options) ledger.Report {
 	d.t.Helper()
 	report, err := ledger.Verify(d.t.Context(), d.conn(), d.book, options)
+	d.figures.judged(report)
 	if err == nil {
 		err = report.Err()
 	}

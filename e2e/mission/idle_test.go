@@ -3,6 +3,7 @@
 package mission_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func TestIdleSessions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close(t.Context()) //nolint:errcheck // the server has ended it long before
+		t.Cleanup(func() { _ = c.Close(context.Background()) }) // the server has ended it long before
 	}
 	stop := d.load()
 	first := d.here()

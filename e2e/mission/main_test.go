@@ -19,8 +19,11 @@ import (
 // workers is how many nodes there are: one may go and the webhook still has one for each replica.
 const workers = 3
 
-// field is the cluster that all scenarios share.
-var field *local.Cluster
+// field is the cluster that all scenarios share, closing the table of what they found.
+var (
+	field   *local.Cluster
+	closing board
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(cluster.Isolated(prepare, func() int { return play(m) }))
@@ -45,13 +48,13 @@ func play(m *testing.M) (code int) {
 		log.Info("the webhook is installed", "took", time.Since(began).Round(time.Second))
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	} else {
 		code = m.Run()
+		err = closing.print(os.Stdout)
 	}
 	if field != nil {
-		err = errors.Join(field.Stop())
+		err = errors.Join(err, field.Stop())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

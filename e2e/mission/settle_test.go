@@ -21,6 +21,9 @@ import (
 	"outrider.dev/e2e/ledger"
 )
 
+// timelineOf asks for the timeline that the server writes.
+const timelineOf = "SELECT timeline_id FROM pg_control_checkpoint()"
+
 // settle installs a variant of the example of README, with an archive of its own, and waits until it is protected.
 func settle(t *testing.T, dir string) *database {
 	t.Helper()
@@ -37,7 +40,12 @@ func found(t *testing.T, namespace, pod string) *database {
 	t.Helper()
 	d := &database{t: t, namespace: namespace, pod: pod, book: filepath.Join(t.TempDir(), "journal")}
 	d.root = d.prefix() + "/" + d.namespace + "/" + d.pod
+	d.figures = &figures{scenario: strings.TrimPrefix(t.Name(), "Test")}
+	closing.add(d.figures)
+	asked := field.Cloud.OSS.Requests().Total()
 	t.Cleanup(func() {
+		d.figures.failed = t.Failed()
+		d.figures.requests = int64(field.Cloud.OSS.Requests().Total() - asked)
 		if t.Failed() {
 			d.tell()
 		}
@@ -110,6 +118,7 @@ func (d *database) up(began, gone time.Time) *corev1.Pod {
 	written := time.Now()
 	pod := &corev1.Pod{}
 	d.until("the pod to be ready", func(ctx context.Context) (err error) { pod, err = d.ready(ctx); return err })
+	d.figures.split(began, gone, written, pod)
 	d.t.Logf("RTO %.1f s: %.1f s until the old pod was gone, %s", written.Sub(began).Seconds(), gone.Sub(began).Seconds(), course(pod, gone, written))
 	return pod
 }
@@ -202,12 +211,6 @@ func (d *database) refused(words ...string) string {
 		}
 	}
 	return end.Message
-}
-
-// said is the log of the restore in the pod that is there.
-func (d *database) said() string {
-	d.t.Helper()
-	return kubectl(d.t, "-n", d.namespace, "logs", d.pod, "-c", "outrider-restore")
 }
 
 // volumes are the persistent ones, and the claims of the namespace.

@@ -1,0 +1,146 @@
+//go:build e2e
+
+package mission_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"outrider.dev/e2e/ledger"
+	"outrider.dev/e2e/world"
+)
+
+// TestRolling changes the template, so that the StatefulSet's controller replaces the pod.
+func TestRolling(t *testing.T) {
+	d := protect(t)
+	stop := d.load()
+	first := d.here()
+	began := time.Now()
+	kubectl(t, "-n", d.namespace, "rollout", "restart", "statefulset/orders")
+	d.replaced(first, began)
+	d.provenClean(1)
+	stop()
+	d.nothingLost()
+}
+
+// TestUpgrade changes the image of the sidecar in the running pod. The database runs on, and it is the same writer.
+func TestUpgrade(t *testing.T) {
+	d := protect(t)
+	stop := d.load()
+	first := d.here()
+	const next = "docker.io/library/outrider:next"
+	if _, err := ctr(t, d.node(), "images", "tag", "--force", "docker.io/library/outrider:dev", next); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range first.Spec.InitContainers {
+		if c.Name == "outrider" {
+			kubectl(t, "-n", d.namespace, "patch", "pod", d.pod, "--type=json",
+				"-p", fmt.Sprintf(`[{"op": "replace", "path": "/spec/initContainers/%d/image", "value": %q}]`, i, next))
+		}
+	}
+	d.until("the sidecar to be started again", func(ctx context.Context) error {
+		pod, err := d.ready(ctx)
+		if err == nil && restarts(pod, "outrider") == 0 {
+			err = errors.New("it was not yet")
+		}
+		return err
+	})
+	d.untilProtected()
+	d.advances()
+	pod := d.here()
+	if pod.UID != first.UID || restarts(pod, "postgres") != 0 {
+		t.Errorf("the database was started again: %d times", restarts(pod, "postgres"))
+	}
+	status, err := d.status(t.Context())
+	if err != nil || status["epoch"] != 1.0 {
+		t.Errorf("%v: the epoch is %v, not 1", err, status["epoch"])
+	}
+	stop()
+	d.nothingLost()
+}
+
+// TestVolume has a persistent volume: data and timeline stay. Set back to an older state, the volume is refused.
+func TestVolume(t *testing.T) {
+	d := setUp(t, "testdata/volume", "shop")
+	t.Cleanup(func() {
+		_ = field.Kubectl(context.Background(), "delete", "pv", "orders", "--wait=false").Run() // after the claim
+	})
+	d.untilProtected()
+	stop := d.load()
+	node := d.node()
+	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--wait=true")
+	d.write()
+	d.untilProtected()
+	if status, err := d.status(t.Context()); err != nil || status["timeline"] != 1.0 {
+		t.Errorf("%v: the timeline is %v, not 1", err, status["timeline"])
+	}
+	shell := func(script string) {
+		t.Helper()
+		if _, err := node.Run(t.Context(), "/bin/sh", "-c", script); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.scale(0)
+	shell("cp -a /var/lib/disk/orders /var/lib/disk/older")
+	d.scale(1)
+	d.advances()
+	stop()
+	d.nothingLost()
+	d.scale(0)
+	shell("mv /var/lib/disk/orders /var/lib/disk/newer && mv /var/lib/disk/older /var/lib/disk/orders")
+	d.scale(1)
+	t.Log(d.refused("older"))
+	d.scale(0)
+	shell("mv /var/lib/disk/orders /var/lib/disk/older && mv /var/lib/disk/newer /var/lib/disk/orders")
+	d.scale(1)
+	d.write()
+	d.nothingLost()
+}
+
+// TestWebhookAway loses a reclaimed node while nobody answers calls for evacuation or admits pods.
+func TestWebhookAway(t *testing.T) {
+	d := protect(t)
+	stop := d.load()
+	first, node := d.here(), d.node()
+	back := func() {
+		t.Helper()
+		kubectl(t, "-n", "outrider-system", "scale", "deployment/outrider-webhook", "--replicas=2")
+		kubectl(t, "-n", "outrider-system", "rollout", "status", "deployment/outrider-webhook", "--timeout=120s")
+	}
+	kubectl(t, "-n", "outrider-system", "scale", "deployment/outrider-webhook", "--replicas=0")
+	kubectl(t, "-n", "outrider-system", "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=outrider", "--timeout=120s")
+	t.Cleanup(func() {
+		_ = field.Kubectl(context.Background(), "-n", "outrider-system", "scale", "deployment/outrider-webhook", "--replicas=2").Run()
+	})
+	began := time.Now()
+	field.Cloud.Metadata(node.Name).SetSpotTermination(began.Add(time.Minute))
+	d.until("the sidecar to have prepared", func(ctx context.Context) error {
+		status, err := d.status(ctx)
+		if err == nil && (status["notice"] == nil || status["prepared"] == nil) {
+			err = fmt.Errorf("%v", status)
+		}
+		return err
+	})
+	replace(t, node.Name)
+	kill, err := d.ledger.MarkKill()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--grace-period=0", "--force")
+	d.until("a pod to be refused", func(ctx context.Context) error {
+		out, err := field.Kubectl(ctx, "-n", d.namespace, "get", "events").CombinedOutput()
+		if err == nil && !strings.Contains(string(out), "FailedCreate") {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	})
+	back()
+	d.replaced(first, began)
+	stop()
+	report := d.judge(ledger.Options{Kill: kill, RPO: world.Judged()})
+	t.Logf("%d of %d rows, %d older than %s are lost", report.Present, report.Acknowledged, report.LostOlderThan(world.RPO), world.RPO)
+}

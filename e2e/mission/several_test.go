@@ -1,0 +1,51 @@
+//go:build e2e
+
+package mission_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// TestNoticeSeveral reclaims a node with three databases on it. One has a disruption budget that never lets it go.
+func TestNoticeSeveral(t *testing.T) {
+	node := field.Nodes()[0]
+	others := only(t, node.Name)
+	var all []*database
+	for i := range 3 {
+		// Small, so that all find a place on one node.
+		all = append(all, setUp(t, "testdata/orders", fmt.Sprintf("shop-%d", i+1), "cpu: 500m", "cpu: 100m"))
+	}
+	apply(t, fmt.Sprintf(`
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: orders, namespace: %s}
+spec: {minAvailable: 1, selector: {matchLabels: {app: orders}}}
+`, all[0].namespace))
+	var stops []func()
+	var first []*corev1.Pod
+	for _, d := range all {
+		d.untilProtected()
+		stops = append(stops, d.load())
+		first = append(first, d.here())
+		if on := d.here().Spec.NodeName; on != node.Name {
+			t.Fatalf("%s is on %s", d.namespace, on)
+		}
+	}
+	others()
+	began := time.Now()
+	// The budget is respected until what is left is needed for an orderly stop.
+	field.Cloud.Metadata(node.Name).SetSpotTermination(began.Add(3 * time.Minute))
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i].moved(first[i], began)
+		all[i].provenClean(1)
+	}
+	replace(t, node.Name)
+	for i, d := range all {
+		stops[i]()
+		d.nothingLost()
+	}
+}
