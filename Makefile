@@ -16,6 +16,7 @@ ARGS ?=
 tools := $(CURDIR)/.cache/bin
 lint := $(tools)/golangci-lint
 vuln := $(tools)/govulncheck
+skaffold := $(tools)/skaffold
 
 # The programs and where they are made. One whose directory has no Go file yet is left out.
 programs := outrider=./sidecar outrider-webhook=./webhook devcloud=./e2e/devcloud ledger=./e2e/ledger/cmd/ledger
@@ -87,7 +88,16 @@ cluster-down: ## End the cluster without a trace
 e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses
 	go test -tags e2e -count=1 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
 
+.PHONY: skaffold
+skaffold: setup $(skaffold) ## Run skaffold dev on a cluster of its own, with a registry, and edits that become live
+	go test -tags e2e -count=1 -timeout=40m -v ./e2e/skaffold
+
 ##@ Longer runs
+
+.PHONY: soak-e2e
+soak-e2e: setup ## On a real cluster: reclaim one node after the other under load, CYCLES=20, and move a database of 1 GiB
+	OUTRIDER_SOAK=1 OUTRIDER_CYCLES=$(if $(filter command,$(origin CYCLES)),$(CYCLES),20) \
+		go test -tags e2e,soak -count=1 -timeout=0 -v -run 'TestManyNotices|TestLargeNotice' ./e2e/mission
 
 .PHONY: soak
 soak: ## Load, kill, restore elsewhere, compare: CYCLES=50; SEED=n repeats a run
@@ -128,6 +138,7 @@ vulncheck: $(vuln) ## Look for known vulnerabilities (needs the vulnerability da
 tidy: ## Bring go.mod and go.sum in order, also those of the tools
 	go mod tidy
 	cd .ci/tools && go mod tidy
+	cd .ci/skaffold && go mod tidy
 
 .PHONY: images
 images: ## Container images into out/images, without an engine; ARGS="-tag v1.2.3 -platform linux/amd64,linux/arm64" (images/README.md)
@@ -143,4 +154,10 @@ $(lint): .ci/tools/go.mod .ci/tools/go.sum
 $(vuln): .ci/tools/go.mod .ci/tools/go.sum
 	@mkdir -p $(tools)
 	cd .ci/tools && GOBIN=$(tools) go install golang.org/x/vuln/cmd/govulncheck
+	@touch $@
+
+$(skaffold): .ci/skaffold/go.mod .ci/skaffold/go.sum
+	@echo "building skaffold (minutes, once)"
+	@mkdir -p $(tools)
+	cd .ci/skaffold && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/GoogleContainerTools/skaffold/v2/cmd/skaffold
 	@touch $@
