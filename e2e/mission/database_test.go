@@ -191,7 +191,7 @@ func (d *database) tell() {
 		{"get", "nodes,pods", "-A", "-o", "wide"},
 		{"-n", d.namespace, "describe", "pods"},
 		{"-n", d.namespace, "get", "events", "--sort-by=.lastTimestamp"},
-		{"-n", d.namespace, "logs", d.pod, "--all-containers", "--prefix", "--tail=60"},
+		{"-n", d.namespace, "logs", d.pod, "--all-containers", "--ignore-errors", "--prefix", "--tail=60"},
 		{"-n", d.namespace, "exec", d.pod, "-c", "outrider", "--", "outrider", "why"},
 		{"-n", "outrider-system", "logs", "-l", "app.kubernetes.io/name=outrider", "--tail=40", "--prefix"},
 	} {
