@@ -10,6 +10,6 @@
 //	                    denials as Events of owners, warnings, what is left alone
 //	security_test.go    Pod Security, ResourceQuota, rights of service accounts
 //	rollout_test.go     the webhook is replaced, its certificates change
-//	outage_test.go      the webhook is away; its configuration is gone, the label is gone (outrider-guard)
+//	outage_test.go      the webhook is away, its configuration is gone, the label is gone (outrider-guard); what the audit finds
 //	evacuation_test.go  calls for evacuation, with tokens of all kinds; disruption budgets, grace, taint, InstanceExpired
 package admission

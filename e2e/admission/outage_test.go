@@ -165,3 +165,18 @@ func TestApplyAgain(t *testing.T) {
 		w.ready(t, ns, "db-0")
 	})
 }
+
+// TestAudit: a database that was there before its namespace was protected is not touched, and spoken of.
+func TestAudit(t *testing.T) {
+	t.Parallel() // with what else only waits: the audit looks around once a minute
+	w := shared
+	ns := w.namespace(t, &corev1.Namespace{})
+	w.apply(t, database(ns, "db"))
+	before := w.ready(t, ns, "db-0")
+	if out, err := w.kubectl(t, "", "label", "namespace", ns, "outrider.dev/protect=enabled"); err != nil {
+		t.Fatalf("kubectl label: %v\n%s", err, out)
+	}
+	w.event(t, ns, "Pod", "NotProtected", "not protected")
+	w.event(t, ns, "StatefulSet", "NotProtected", "not protected")
+	w.unmoved(t, before)
+}

@@ -104,6 +104,7 @@ func (w *world) replicas(t *testing.T) []corev1.Pod {
 // TestCertificatesChange waits until another authority signs and another certificate is served. Pods are created all the
 // time, here and in all other tests.
 func TestCertificatesChange(t *testing.T) {
+	t.Parallel() // with what else only waits
 	w := shared
 	w.canary.watch(t, func() {
 		authority, leaf := w.certificates(t)
