@@ -200,8 +200,7 @@ func develop(t *testing.T, c *local.Cluster, tree string) *session {
 	go func() { s.ended <- errors.Join(s.cmd.Wait(), log.Close()) }()
 	t.Cleanup(func() {
 		if s.cmd.ProcessState == nil {
-			_ = s.cmd.Process.Kill() // the test has failed
-			_ = <-s.ended // killed
+			t.Logf("skaffold has to be killed: %v, %v", s.cmd.Process.Kill(), <-s.ended)
 		}
 		if t.Failed() {
 			t.Log(s.tail())
