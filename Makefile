@@ -54,7 +54,7 @@ fmt: $(lint) ## Format the code as the linter wants it
 	$(lint) fmt
 
 .PHONY: clean
-clean: ## Remove what was built (not .cache, which holds tools and PostgreSQL servers)
+clean: ## Remove what was built (not .cache, which holds tools, PostgreSQL and Kubernetes)
 	rm -rf bin out
 
 ##@ Parts of `make test`
@@ -137,7 +137,7 @@ vulncheck: $(vuln) ## Look for known vulnerabilities (needs the vulnerability da
 .PHONY: tidy
 tidy: ## Bring go.mod and go.sum in order, also those of the tools
 	go mod tidy
-	cd .ci/tools && go mod tidy
+	for module in .ci/tools e2e/cluster/kubernetes e2e/cluster/containerd; do (cd "$$module" && go mod tidy); done
 	cd .ci/skaffold && go mod tidy
 
 .PHONY: images
