@@ -88,6 +88,9 @@ func postgresFiles(ctx context.Context) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(filepath.Join(top, ".cache", "pg", exampleMajor)); err != nil {
+		return nil, fmt.Errorf("looking for PostgreSQL %s, which make setup fetches if OUTRIDER_TEST_MAJORS leaves it in: %w", exampleMajor, err)
+	}
 	var servers []File
 	for _, tree := range [][2]string{
 		{"/usr/lib/postgresql/" + debianMajor, "/usr/lib/postgresql/" + debianMajor},

@@ -39,7 +39,7 @@ type Cloud struct {
 
 	mu       sync.Mutex
 	metadata map[string]*metadata.Server
-	servers  []*http.Server
+	servers  map[string]*http.Server // by node; that of OSS has no name
 	serving  sync.WaitGroup
 	log      *slog.Logger
 }
@@ -53,7 +53,7 @@ func startCloud(ctx context.Context, dir string, log *slog.Logger) (*Cloud, erro
 	if err := store.Put(keys.Key{ID: AccessKeyID, Secret: AccessKeySecret}); err != nil {
 		return nil, err
 	}
-	c := &Cloud{Keys: store, metadata: map[string]*metadata.Server{}, log: log}
+	c := &Cloud{Keys: store, metadata: map[string]*metadata.Server{}, servers: map[string]*http.Server{}, log: log}
 	c.OSS, err = oss.New(oss.Config{
 		Dir: dir, Region: Region, Domain: ossDomain, Keys: store, Buckets: []string{Bucket}, NoSync: true, Log: log,
 	})
@@ -64,7 +64,7 @@ func startCloud(ctx context.Context, dir string, log *slog.Logger) (*Cloud, erro
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting OSS: %w", err), c.OSS.Close())
 	}
-	c.serve(l, c.OSS)
+	c.serve("", l, c.OSS)
 	return c, nil
 }
 
@@ -83,7 +83,7 @@ func (c *Cloud) attend(ctx context.Context, n *cluster.Node, instance string) er
 	c.mu.Lock()
 	c.metadata[n.Name] = m
 	c.mu.Unlock()
-	c.serve(l, &control.Handler{OSS: c.OSS, Metadata: m, STS: &sts.Server{Keys: c.Keys, Log: c.log}, Keys: c.Keys, Now: time.Now})
+	c.serve(n.Name, l, &control.Handler{OSS: c.OSS, Metadata: m, STS: &sts.Server{Keys: c.Keys, Log: c.log}, Keys: c.Keys, Now: time.Now})
 	return nil
 }
 
@@ -94,10 +94,14 @@ func (c *Cloud) Metadata(node string) *metadata.Server {
 	return c.metadata[node]
 }
 
-func (c *Cloud) serve(l net.Listener, h http.Handler) {
+// serve serves for a node. What served for one of the same name before, which is gone, ends: a socket keeps its network.
+func (c *Cloud) serve(node string, l net.Listener, h http.Handler) {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelWarn)}
 	c.mu.Lock()
-	c.servers = append(c.servers, s)
+	if before := c.servers[node]; before != nil {
+		_ = before.Close() // nobody is left to be served
+	}
+	c.servers[node] = s
 	c.mu.Unlock()
 	c.serving.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
