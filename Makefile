@@ -137,8 +137,7 @@ vulncheck: $(vuln) ## Look for known vulnerabilities (needs the vulnerability da
 .PHONY: tidy
 tidy: ## Bring go.mod and go.sum in order, also those of the tools
 	go mod tidy
-	for module in .ci/tools e2e/cluster/kubernetes e2e/cluster/containerd; do (cd "$$module" && go mod tidy); done
-	cd .ci/skaffold && go mod tidy
+	for module in .ci/tools .ci/skaffold e2e/cluster/kubernetes e2e/cluster/containerd; do (cd "$$module" && go mod tidy); done
 
 .PHONY: images
 images: ## Container images into out/images, without an engine; ARGS="-tag v1.2.3 -platform linux/amd64,linux/arm64" (images/README.md)
