@@ -65,7 +65,7 @@ setup: ## Install what is missing to build, test and run the demo
 
 .PHONY: lint
 lint: $(lint) ## Check style, import rules and frequent mistakes (.golangci.yml)
-	$(lint) run ./...
+	$(lint) run --allow-parallel-runners ./...
 
 .PHONY: race
 race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pkg RUN=regexp choose
