@@ -93,11 +93,18 @@ func TestVolume(t *testing.T) {
 	d.scale(0)
 	shell("mv /var/lib/disk/orders /var/lib/disk/newer && mv /var/lib/disk/older /var/lib/disk/orders")
 	d.scale(1)
-	t.Log(d.refused("older"))
+	t.Log(d.refused("older than its archive", "empty the disk", "set stale-disk to fork"))
 	d.scale(0)
 	shell("mv /var/lib/disk/orders /var/lib/disk/older && mv /var/lib/disk/newer /var/lib/disk/orders")
 	d.scale(1)
 	d.write()
+	d.nothingLost()
+	// The disk is lost for good, and the refusal says what to do then.
+	d.scale(0)
+	shell("rm -rf /var/lib/disk/orders/* && mv /var/lib/disk/older /var/lib/disk/gone")
+	began := time.Now()
+	d.scale(1)
+	d.up(began, began)
 	d.nothingLost()
 }
 
