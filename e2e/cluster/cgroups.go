@@ -29,6 +29,16 @@ func cgroupTops() []string {
 	return tops
 }
 
+// makeCgroup makes a control group in every hierarchy, where a kubelet looks for the one that its pods go below.
+func makeCgroup(name string) error {
+	for _, top := range cgroupTops() {
+		if err := os.MkdirAll(filepath.Join(top, name), 0o755); err != nil {
+			return fmt.Errorf("making a control group, which needs a writable %s: %w", top, err)
+		}
+	}
+	return nil
+}
+
 // removeCgroup removes a control group and all below it from every hierarchy. The processes that were in there are dead or
 // dying, and a group is busy until the kernel has buried the last one.
 func removeCgroup(name string) error {

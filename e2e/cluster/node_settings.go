@@ -20,6 +20,9 @@ func (n *Node) prepare() error {
 	if err := os.MkdirAll(filepath.Join(n.dir, "pods"), 0o755); err != nil {
 		return err
 	}
+	if err := makeCgroup(n.cgroup); err != nil {
+		return err
+	}
 	if err := os.Symlink(string(n.cluster.binaries), filepath.Join(n.dir, "programs")); err != nil {
 		return err
 	}
@@ -125,7 +128,7 @@ func (n *Node) kubeletSettings() object {
 		"authorization":            object{"mode": "Webhook"},
 		"containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
 		"clusterDNS":               []string{clusterDNS}, "clusterDomain": "cluster.local", "resolvConf": insideDir + "/resolv.conf",
-		"cgroupDriver": "cgroupfs", "cgroupRoot": "/" + n.cgroup, "cgroupsPerQOS": false, "enforceNodeAllocatable": []string{},
+		"cgroupDriver": "cgroupfs", "cgroupRoot": "/" + n.cgroup, "enforceNodeAllocatable": []string{},
 		"failCgroupV1": false, "failSwapOn": false, "oomScoreAdj": 0,
 		"volumePluginDir": "/run/volume-plugins", "providerID": n.spec.ProviderID,
 		"nodeStatusUpdateFrequency": "5s", "nodeLeaseDurationSeconds": 12,
