@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"outrider.dev/e2e/monitoring/watch"
 )
 
 // query is one of the dashboard's.
@@ -93,50 +95,16 @@ func TestDashboardAnswersInOrder(t *testing.T) {
 	}
 }
 
-// metricName finds names in queries and expositions. The suffixes of histograms belong to the same metric.
-var metricName = regexp.MustCompile(`\boutrider_[a-z_0-9]+`)
-
-// readmeMetrics are those of the tables in README.md.
-func readmeMetrics(t *testing.T) []string {
-	t.Helper()
-	var names []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(outrider_[a-z_0-9]+?)(?:_\\{bucket,sum,count\\})?` \\|").FindAllStringSubmatch(string(read(t, "../../README.md")), -1) {
-		names = append(names, m[1])
-	}
-	if len(names) < 50 {
-		t.Fatalf("README.md has %d metrics", len(names))
-	}
-	return names
-}
-
-// unknownMetrics are the names in a text that README.md does not have.
-func unknownMetrics(t *testing.T, text string) []string {
-	t.Helper()
-	known := readmeMetrics(t)
-	var unknown []string
-	for _, name := range metricName.FindAllString(text, -1) {
-		base := name
-		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-			base = strings.TrimSuffix(base, suffix)
-		}
-		if !slices.Contains(known, name) && !slices.Contains(known, base) {
-			unknown = append(unknown, name)
-		}
-	}
-	slices.Sort(unknown)
-	return slices.Compact(unknown)
-}
-
 // A renamed metric must not leave an alert that never fires, or a panel without a line.
 func TestAllMetricsThatAreAskedForExist(t *testing.T) {
 	for _, q := range readDashboard(t).queries(t) {
-		for _, name := range unknownMetrics(t, q.expr) {
+		for _, name := range watch.Undocumented(t, q.expr) {
 			t.Errorf("the panel %q asks for %s, which README.md does not have", q.panel, name)
 		}
 	}
 	for _, g := range readGroups(t, rulesFile, costsFile) {
 		for _, r := range g.Rules {
-			for _, name := range unknownMetrics(t, r.Expr) {
+			for _, name := range watch.Undocumented(t, r.Expr) {
 				t.Errorf("%s%s asks for %s, which README.md does not have", r.Alert, r.Record, name)
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"outrider.dev/e2e/monitoring/watch"
 )
 
 var update = flag.Bool("update", false, "write *.prometheusrule.yaml instead of comparing them")
@@ -77,26 +79,9 @@ func read(t *testing.T, path string) []byte {
 	return b
 }
 
-// tool finds a program of Prometheus.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := filepath.Abs("../../.cache/prometheus/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	path, err = exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("%v: run .ci/setup", err)
-	}
-	return path
-}
-
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), tool(t, "promtool"), args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), watch.Tool(t, "promtool"), args...).CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }

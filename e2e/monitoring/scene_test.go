@@ -14,12 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"outrider.dev/e2e/monitoring/watch"
 	"outrider.dev/e2e/stage"
 )
 
 // scene is a database that everything happens to while a real Prometheus looks on.
 type scene struct {
-	*prometheus
+	*watch.Prometheus
+	t        *testing.T
 	stage    *stage.Stage
 	cloud    *stage.Cloud
 	server   *stage.Server
@@ -47,7 +49,7 @@ func must(t *testing.T, err error) {
 }
 
 func (s *scene) deadline() context.Context {
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), watch.Patience)
 	s.t.Cleanup(cancel)
 	return ctx
 }
@@ -73,8 +75,7 @@ func newScene(t *testing.T) *scene {
 		}
 		must(t, st.Close())
 	})
-	s := &scene{stage: st, root: stage.Root("orders")}
-	s.prometheus = startPrometheus(t, st)
+	s := &scene{Prometheus: watch.Start(t), t: t, stage: st, root: stage.Root("orders")}
 	s.cloud, err = st.StartCloud(s.deadline())
 	must(t, err)
 	s.server = s.database("orders")
@@ -134,12 +135,12 @@ func (s *scene) protect(p *stage.Server, pod string, args ...string) *stage.Outr
 	s.t.Helper()
 	o, err := s.stage.Run(s.cloud, s.root, p, args...)
 	must(s.t, err)
-	s.scrape("shop/"+pod, o.URL)
+	s.Scrape("shop/"+pod, o.URL)
 	return o
 }
 
 // unanswered tells which queries of the dashboard have no answer.
-func (s *scene) unanswered(ask func(string) []series, which func(expr string) bool) []string {
+func (s *scene) unanswered(ask func(string) []watch.Series, which func(expr string) bool) []string {
 	s.t.Helper()
 	var none []string
 	for _, q := range readDashboard(s.t).queries(s.t) {
@@ -163,8 +164,7 @@ func needsEvent(expr string) bool {
 // alert fires and resolves, and each query of the dashboard has an answer.
 func TestPeopleSeeWhatHappens(t *testing.T) {
 	s := newScene(t)
-	webhook, server := playWebhook(t)
-	s.scrape("outrider-system/outrider-webhook-a", server.URL)
+	s.Scrape("outrider-system/outrider-webhook-a", playWebhook(t))
 	s.healthy()
 	s.pages(s.bill)
 	s.outage()
@@ -173,9 +173,8 @@ func TestPeopleSeeWhatHappens(t *testing.T) {
 		s.foreign()
 	})
 	s.succession()
-	s.resolves("OutriderSnapshotsFail")
-	s.webhook(webhook, server.Close)
-	for _, q := range s.unanswered(s.ever, func(string) bool { return true }) {
+	s.Resolves("OutriderSnapshotsFail")
+	for _, q := range s.unanswered(s.Ever, func(string) bool { return true }) {
 		t.Errorf("no answer at any time to %s", q)
 	}
 }
@@ -190,25 +189,25 @@ func (s *scene) healthy() {
 		}
 	}()
 	must(s.t, s.outrider.Protected(s.deadline()))
-	s.until("the dashboard of a healthy database has answers", func(context.Context) bool {
-		none = s.unanswered(s.now, func(expr string) bool { return !needsEvent(expr) })
+	s.Until("the dashboard of a healthy database has answers", func(context.Context) bool {
+		none = s.unanswered(s.Now, func(expr string) bool { return !needsEvent(expr) })
 		return len(none) == 0
 	})
 	for _, q := range readDashboard(s.t).queries(s.t) {
-		if needsEvent(q.expr) && len(s.now(q.expr)) > 0 {
+		if needsEvent(q.expr) && len(s.Now(q.expr)) > 0 {
 			s.t.Errorf("%s has an answer in a healthy system: it is not one that must be provoked", q.expr)
 		}
 	}
 	if b, err := s.metrics(); err != nil {
 		s.t.Error(err)
-	} else if unknown := unknownMetrics(s.t, b); len(unknown) > 0 {
+	} else if unknown := watch.Undocumented(s.t, b); len(unknown) > 0 {
 		s.t.Errorf("outrider has metrics that README.md has not: %v", unknown)
 	}
 }
 
 func (s *scene) metrics() (string, error) {
 	var b strings.Builder
-	for _, x := range s.now(`{__name__=~"outrider_.+",pod="orders-0"}`) {
+	for _, x := range s.Now(`{__name__=~"outrider_.+",pod="orders-0"}`) {
 		if !strings.HasPrefix(x.Labels["__name__"], "outrider:") {
 			b.WriteString(x.Labels["__name__"] + "\n")
 		}
@@ -222,7 +221,7 @@ func (s *scene) metrics() (string, error) {
 // number is the value of a query with one answer, NaN without.
 func (s *scene) number(expr string) float64 {
 	s.t.Helper()
-	r := s.now(expr)
+	r := s.Now(expr)
 	if len(r) != 1 {
 		return math.NaN()
 	}
@@ -240,7 +239,7 @@ func (s *scene) bill() {
 	near := func(x, y float64) bool { return y > 0 && math.Abs(x-y) <= 0.05*y }
 	var last string
 	defer func() { s.t.Log(last) }()
-	s.until("costs are within 5 %", func(ctx context.Context) bool {
+	s.Until("costs are within 5 %", func(ctx context.Context) bool {
 		b, err := s.cloud.Control(ctx, http.MethodGet, "requests", "")
 		must(s.t, err)
 		var truth struct {
@@ -261,31 +260,31 @@ func (s *scene) bill() {
 	if got, want := s.number(`sum(outrider:cost_storage:month)`), s.number("sum(outrider_archive_bytes)")/(1<<30)*0.12; !(math.Abs(got-want) <= 0.1*want) {
 		s.t.Errorf("storage is forecast to cost %v, by the price list it is %v", got, want)
 	}
-	s.spend("0")
-	s.fires("OutriderOverBudget")
-	s.spend("1000")
-	s.resolves("OutriderOverBudget")
+	s.Spend("0")
+	s.Fires("OutriderOverBudget")
+	s.Spend("1000")
+	s.Resolves("OutriderOverBudget")
 }
 
 // pages: the first snapshot has found the damaged page, the next one, within a minute, finds its table gone.
 func (s *scene) pages(meanwhile func()) {
 	s.t.Helper()
-	s.fires("OutriderBadPages")
-	s.fires("OutriderRestoreTooSlow") // nothing is restored within ten seconds
+	s.Fires("OutriderBadPages")
+	s.Fires("OutriderRestoreTooSlow") // nothing is restored within ten seconds
 	must(s.t, s.server.Exec(s.deadline(), "drop table damaged", "checkpoint"))
 	meanwhile()
-	s.resolves("OutriderBadPages")
+	s.Resolves("OutriderBadPages")
 }
 
 // outage takes the store away, and the metadata service with it.
 func (s *scene) outage() {
 	s.t.Helper()
 	s.cloud.Kill()
-	s.fires("OutriderCommitsNotDurable")
-	s.fires("OutriderDiskFillsUp")
-	s.fires("OutriderNoticesUnseen")
+	s.Fires("OutriderCommitsNotDurable")
+	s.Fires("OutriderDiskFillsUp")
+	s.Fires("OutriderNoticesUnseen")
 	must(s.t, s.cloud.Restart(s.deadline()))
-	s.resolves("OutriderCommitsNotDurable", "OutriderDiskFillsUp", "OutriderNoticesUnseen")
+	s.Resolves("OutriderCommitsNotDurable", "OutriderDiskFillsUp", "OutriderNoticesUnseen")
 }
 
 // snapshots: the store refuses the next one and takes WAL.
@@ -293,7 +292,7 @@ func (s *scene) snapshots(meanwhile func()) {
 	s.t.Helper()
 	must(s.t, s.cloud.Faults(s.deadline(), `{"op": "put", "prefix": "stage/orders/basebackups_005/", "kind": "status", "status": 403}`))
 	meanwhile()
-	s.fires("OutriderSnapshotsFail")
+	s.Fires("OutriderSnapshotsFail")
 	must(s.t, s.cloud.Faults(s.deadline()))
 }
 
@@ -301,11 +300,11 @@ func (s *scene) notice() {
 	s.t.Helper()
 	_, err := s.cloud.Control(s.deadline(), http.MethodPut, "spot-termination", "in 300s")
 	must(s.t, err)
-	s.until("the notice is seen", func(context.Context) bool { return len(s.now("outrider_spot_notice_timestamp_seconds")) == 1 })
-	s.until("it is prepared for", func(context.Context) bool { return len(s.now("outrider_stop_phase_duration_seconds")) == 2 })
+	s.Until("the notice is seen", func(context.Context) bool { return len(s.Now("outrider_spot_notice_timestamp_seconds")) == 1 })
+	s.Until("it is prepared for", func(context.Context) bool { return len(s.Now("outrider_stop_phase_duration_seconds")) == 2 })
 	_, err = s.cloud.Control(s.deadline(), http.MethodDelete, "spot-termination", "")
 	must(s.t, err)
-	s.until("the notice is gone", func(context.Context) bool { return len(s.now("outrider_spot_notice_timestamp_seconds")) == 0 })
+	s.Until("the notice is gone", func(context.Context) bool { return len(s.Now("outrider_spot_notice_timestamp_seconds")) == 0 })
 }
 
 // foreign is another database that is given the same archive.
@@ -313,9 +312,9 @@ func (s *scene) foreign() {
 	s.t.Helper()
 	p := s.database("foreign")
 	o := s.protect(p, "foreign-0")
-	s.fires("OutriderNotProtected")
+	s.Fires("OutriderNotProtected")
 	o.Kill()
-	s.resolves("OutriderNotProtected")
+	s.Resolves("OutriderNotProtected")
 	must(s.t, p.Stop(s.deadline(), syscall.SIGINT))
 }
 
@@ -329,40 +328,15 @@ func (s *scene) succession() {
 	must(s.t, err)
 	must(s.t, p.Start())
 	o := s.protect(p, "orders-1")
-	s.fires("OutriderSuperseded")
+	s.Fires("OutriderSuperseded")
 	s.outrider.Kill()
-	s.resolves("OutriderSuperseded", "OutriderRestoreTooSlow")
+	s.Resolves("OutriderSuperseded", "OutriderRestoreTooSlow")
 	must(s.t, o.Protected(s.deadline()))
-	s.until("the restore is accounted for", func(context.Context) bool {
-		return len(s.now(`outrider_restore_phase_duration_seconds{pod="orders-1"}`)) == 3
+	s.Until("the restore is accounted for", func(context.Context) bool {
+		return len(s.Now(`outrider_restore_phase_duration_seconds{pod="orders-1"}`)) == 3
 	})
 	o.Kill()
-	s.fires("OutriderDatabaseGone")
+	s.Fires("OutriderDatabaseGone")
 	s.protect(p, "orders-1")
-	s.resolves("OutriderDatabaseGone")
-}
-
-// webhook: the alerts on what the webhook says of itself.
-func (s *scene) webhook(w *webhookPart, leave func()) {
-	s.t.Helper()
-	for _, c := range []struct {
-		alert, series string
-		bad, good     float64
-	}{
-		{"OutriderWebhookConfigurationRefused", "outrider_webhook_config_last_reload_successful", 0, 1},
-		{"OutriderWebhookCertificateExpires", `outrider_webhook_certificate_expiry_timestamp_seconds{certificate="server"}`, float64(time.Now().Add(time.Hour).Unix()), 1e10},
-		{"OutriderPodUnprotected", `outrider_audit_pods{namespace="shop",state="unprotected"}`, 1, 0},
-		{"OutriderWorkloadWaits", `outrider_audit_waiting_workloads{namespace="shop"}`, 1, 0},
-	} {
-		w.set(c.series, c.bad)
-		s.fires(c.alert)
-		w.set(c.series, c.good)
-		s.resolves(c.alert)
-	}
-	leave()
-	s.fires("OutriderWebhookDown")
-	again, server := playWebhook(s.t)
-	again.set("outrider_webhook_config_last_reload_successful", 1)
-	s.scrape("outrider-system/outrider-webhook-a", server.URL)
-	s.resolves("OutriderWebhookDown")
+	s.Resolves("OutriderDatabaseGone")
 }
