@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"outrider.dev/e2e/monitoring/watch"
 	"outrider.dev/e2e/stage"
