@@ -150,9 +150,14 @@ func takenOver(ctx context.Context, p policy.Policy, r root) (bool, error) {
 // takeEpoch claims the next epoch before the archive is read, so that a predecessor that still lives somewhere stops,
 // and gives it the time to notice: what it ships until then is restored.
 func (a *app) takeEpoch(ctx context.Context, p policy.Policy, r root, dir string) error {
-	if _, err := r.Cluster(ctx); errors.Is(err, fs.ErrNotExist) {
+	all, err := r.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	// Of a replica that document may still be missing.
+	if _, err := r.Cluster(ctx); errors.Is(err, fs.ErrNotExist) && len(all) == 0 {
 		return nil // an archive of another tool: nobody there knows of epochs
-	} else if err != nil {
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	uid, gid, err := a.serverUser(dir)
@@ -164,10 +169,6 @@ func (a *app) takeEpoch(ctx context.Context, p policy.Policy, r root, dir string
 	}
 	env := func(name string) string { v, _ := a.env(name); return v }
 	writer, err := identify(env, dir, version())
-	if err != nil {
-		return err
-	}
-	all, err := r.Epochs(ctx)
 	if err != nil {
 		return err
 	}

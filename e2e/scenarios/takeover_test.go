@@ -22,7 +22,8 @@ func TestTakeOver(t *testing.T) {
 	in("near", "pod-1")
 	p := w.Database("near")
 	o := w.Protect(p)
-	for range 8 { // chunks of WAL
+	for deadline := whole(w); len(chunks(w)) < 10; {
+		must(t, deadline.Err())
 		w.Load(p)()
 		caughtUp(w, o)
 	}
@@ -63,6 +64,14 @@ func TestTakeOver(t *testing.T) {
 	if text := restoreLog(w, w.Stage.Dir+"/later", "--take-over", "near"); strings.Contains(text, "accepted to be lost") {
 		t.Errorf("it still counts as taken over: %s", text)
 	}
+
+	// A replica may lack any object, also the one that says which database this is.
+	must(t, w.Cloud.RemoveObject(whole(w), w.Root, "outrider/cluster.json"))
+	in("third", "pod-5")
+	none := w.Stage.Dir + "/none"
+	says(t, fails(w, 7, "restore", "--auto", "--no-wait", "--pgdata", none), "take-over", "far")
+	says(t, fails(w, 6, "restore", "--auto", "--no-wait", "--pgdata", none, "--take-over", "far"), "outrider/cluster.json")
+	untouched(t, none)
 }
 
 // restoreLog lets an init container restore, and returns its log.
@@ -74,8 +83,8 @@ func restoreLog(w *world.World, dir string, args ...string) string {
 	return proc.Tail(20)
 }
 
-// removeChunk removes the chunk of WAL that is so many before the end of the archive, and returns its key.
-func removeChunk(w *world.World, before int) string {
+// chunks are the keys of the archive's chunks of WAL, in their order.
+func chunks(w *world.World) []string {
 	w.T.Helper()
 	var keys []string
 	for key := range objects(w, w.Root) {
@@ -84,6 +93,13 @@ func removeChunk(w *world.World, before int) string {
 		}
 	}
 	slices.Sort(keys)
+	return keys
+}
+
+// removeChunk removes the chunk of WAL that is so many before the end of the archive, and returns its key.
+func removeChunk(w *world.World, before int) string {
+	w.T.Helper()
+	keys := chunks(w)
 	if len(keys) <= before {
 		w.T.Fatalf("the archive ends with %d chunks", len(keys))
 	}

@@ -171,6 +171,9 @@ func open(ctx context.Context, src *archive.Archive) (*archive.WAL, uint64, []ar
 		if empty {
 			return nil, 0, nil, ErrNothing
 		}
+		if err := unfounded(ctx, src); err != nil {
+			return nil, 0, nil, err
+		}
 	}
 	backups, err := src.AllBackups(ctx)
 	if err != nil {
@@ -187,6 +190,17 @@ func open(ctx context.Context, src *archive.Archive) (*archive.WAL, uint64, []ar
 		return nil, 0, nil, err
 	}
 	return src.WAL(z), sysid, backups, nil
+}
+
+// unfounded complains about an archive of ours without the document that is stored before anything else. One of
+// another tool has no epochs.
+func unfounded(ctx context.Context, src *archive.Archive) error {
+	epochs, err := src.Epochs(ctx)
+	if err != nil || len(epochs) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: the document outrider/cluster.json is missing, though epochs are there: bring it back; in a replica it may not have come through yet",
+		archive.ErrCorrupt)
 }
 
 // guess finds the segment size in an archive of WAL-G's, which records it nowhere but in the WAL itself.
