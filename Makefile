@@ -96,7 +96,7 @@ skaffold: setup $(skaffold) ## Run skaffold dev on a cluster of its own, with a 
 
 .PHONY: soak-e2e
 soak-e2e: setup ## On a real cluster: reclaim one node after the other under load, CYCLES=20, and move a database of 1 GiB
-	OUTRIDER_SOAK=1 OUTRIDER_CYCLES=$(if $(filter command,$(origin CYCLES)),$(CYCLES),20) \
+	OUTRIDER_CLUSTER_DISK=$(CURDIR)/.cache/disk OUTRIDER_SOAK=1 OUTRIDER_CYCLES=$(if $(filter command,$(origin CYCLES)),$(CYCLES),20) \
 		go test -tags e2e,soak -count=1 -timeout=0 -v -run 'TestManyNotices|TestLargeNotice' ./e2e/mission
 
 .PHONY: soak

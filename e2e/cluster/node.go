@@ -26,6 +26,9 @@ type NodeSpec struct {
 	ProviderID string
 	// Images are archives of images (docker save) that the node has from the start. One of them is called [PauseImage].
 	Images []string
+	// Disk is a directory of the host that holds the node's disk, which is removed with the node. Without one the disk is in
+	// memory, and what a pod stores counts as memory that it uses.
+	Disk string
 }
 
 // PauseImage is the name of the image that holds a pod's namespaces.
@@ -39,7 +42,7 @@ const MetadataAddress = "100.100.100.200"
 const maxNodes = 250
 
 // Node is a machine of the cluster, played by namespaces for network, processes and mounts of its own. In it run containerd,
-// kubelet and kube-proxy, which are the real ones. Its disk is in memory and goes with it. Its methods are safe for
+// kubelet and kube-proxy, which are the real ones. Its disk goes with it. Its methods are safe for
 // concurrent use, except that the life of one program is changed by one goroutine at a time.
 type Node struct {
 	Name string
@@ -203,6 +206,9 @@ func (n *Node) destroy() error {
 		defer cancel()
 		errs = append(errs, n.namespace.Close(), ip(ctx, "route flush "+n.PodRange.String()))
 		n.namespace = nil
+	}
+	if n.spec.Disk != "" {
+		errs = append(errs, os.RemoveAll(n.spec.Disk))
 	}
 	return errors.Join(append(errs, removeCgroup(n.cgroup))...)
 }

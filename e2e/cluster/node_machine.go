@@ -66,6 +66,10 @@ func furnish(dir string) error {
 	if err != nil {
 		return fmt.Errorf("opening the programs: %w", err)
 	}
+	disk, err := unix.Open(filepath.Join(dir, "disk"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("opening the disk: %w", err)
+	}
 	// Mounts below what volumes are made of are to be seen in containers that ask for it.
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("sharing mounts: %w", err)
@@ -73,10 +77,8 @@ func furnish(dir string) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
-	for _, own := range []string{"/run", "/var/lib", "/var/log", "/opt", "/tmp", "/dev/shm"} {
-		if err := unix.Mount("tmpfs", own, "tmpfs", 0, diskSize); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("mounting %s: %w", own, err)
-		}
+	if err := mountOwn(disk); err != nil {
+		return err
 	}
 	if err := os.Chmod("/tmp", 0o777|os.ModeSticky); err != nil {
 		return err
@@ -97,6 +99,22 @@ func furnish(dir string) error {
 		return fmt.Errorf("letting packets through to pods: %w", err)
 	}
 	return os.WriteFile(filepath.Join(insideDir, furnished), nil, 0o644)
+}
+
+// mountOwn gives the node what machines write to: the disk, if it is not negative, is for /var/lib.
+func mountOwn(disk int) error {
+	for _, own := range []string{"/run", "/var/lib", "/var/log", "/opt", "/tmp", "/dev/shm"} {
+		if own == "/var/lib" && disk >= 0 {
+			if err := bind(fmt.Sprintf("/proc/self/fd/%d", disk), own); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := unix.Mount("tmpfs", own, "tmpfs", 0, diskSize); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("mounting %s: %w", own, err)
+		}
+	}
+	return nil
 }
 
 // bind makes a directory and mounts another one there.

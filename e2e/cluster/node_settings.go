@@ -23,6 +23,14 @@ func (n *Node) prepare() error {
 	if err := makeCgroup(n.cgroup); err != nil {
 		return err
 	}
+	if n.spec.Disk != "" {
+		if err := os.MkdirAll(n.spec.Disk, 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(n.spec.Disk, filepath.Join(n.dir, "disk")); err != nil {
+			return err
+		}
+	}
 	if err := os.Symlink(string(n.cluster.binaries), filepath.Join(n.dir, "programs")); err != nil {
 		return err
 	}

@@ -24,6 +24,10 @@ const (
 	SpotValue = "SpotAsPriceGo"
 )
 
+// DiskVariable names a directory of the host for the nodes' disks. Without it they are in memory, which leaves no trace
+// whatever happens, and suits small databases: what they store counts as memory that their containers use.
+const DiskVariable = "OUTRIDER_CLUSTER_DISK"
+
 // Cluster is a running one. Its methods are safe for concurrent use.
 type Cluster struct {
 	*cluster.Cluster
@@ -84,9 +88,17 @@ func (c *Cluster) AddWorker(ctx context.Context, name string, labels map[string]
 	}
 	maps.Copy(all, labels)
 	instance := "i-" + name
-	n, err := c.AddNode(ctx, cluster.NodeSpec{
-		Name: name, Labels: all, ProviderID: "alicloud://" + Region + "." + instance, Images: c.archives,
-	})
+	spec := cluster.NodeSpec{Name: name, Labels: all, ProviderID: "alicloud://" + Region + "." + instance, Images: c.archives}
+	if dir := os.Getenv(DiskVariable); dir != "" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		var err error
+		if spec.Disk, err = os.MkdirTemp(dir, name+"-"); err != nil {
+			return nil, err
+		}
+	}
+	n, err := c.AddNode(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
