@@ -39,6 +39,7 @@ func (d *database) moment(name string) moment {
 func (d *database) holds(m moment) {
 	d.t.Helper()
 	report, err := ledger.Verify(d.t.Context(), d.conn(), m.book, ledger.Options{})
+	d.figures.judged(report)
 	if err == nil {
 		err = report.Err()
 	}
@@ -69,6 +70,7 @@ func TestPointInTime(t *testing.T) {
 
 	stop := d.load()
 	c := found(t, "shop-clone", "orders-0")
+	c.figures.scenario += ", the clone"
 	began := time.Now()
 	c.install("testdata/clone", "2026-11-20T09:30:00Z", late.at.UTC().Format(time.RFC3339Nano))
 	c.door = open(t, c.namespace, c.pod, "5432")
