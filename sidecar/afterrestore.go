@@ -29,11 +29,13 @@ func (g *guard) restoredFrom() (target, from string) {
 	return target, from
 }
 
-// settleRestore takes away what a restore left for the time of recovery, once that is over. What cannot be taken away
-// does no harm to a running primary, so it is only said. The marker of a fork says that nothing older can be gone back
-// to, so it stays until there is a snapshot. In a pod the data directory is read-only for the sidecar and every marker
-// stays: there the settings that are gone tell that all this was done before.
+// settleRestore takes away what a restore left for the time of recovery, once that is over and what was written since is
+// in the archive. What cannot be taken away does no harm to a running primary, so it is only said. The marker of a fork
+// says that nothing older can be gone back to, so it stays until there is a snapshot. In a pod the data directory is
+// read-only for the sidecar and every marker stays: there the settings that are gone tell that all this was done before.
 func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot bool) {
+	g.restored.Lock()
+	defer g.restored.Unlock()
 	m, err := restore.ReadMarker(g.dir.pgdata)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -42,26 +44,36 @@ func (g *guard) settleRestore(ctx context.Context, conn *postgres.Conn, snapshot
 		g.log.Warn("the marker of a restore cannot be read", "error", err)
 		return
 	}
-	if m.Fork && !snapshot {
-		return
+	left := settingsLeft(ctx, conn)
+	if len(left) > 0 {
+		if err := conn.ResetSettings(ctx, left...); err != nil {
+			g.log.Warn("the settings of the restore stay in postgresql.auto.conf; they matter only to the next recovery, remove them by hand", "error", err)
+			return
+		}
+		g.noteRestored(m)
 	}
-	if settled(ctx, conn) {
-		g.arrived(m, false)
+	g.arrived(m, len(left) > 0)
+	if !m.Fork || snapshot {
 		g.dropMarker()
-		return
 	}
-	if err := conn.ResetSettings(ctx, restore.RecoverySettings()...); err != nil {
-		g.log.Warn("the settings of the restore stay in postgresql.auto.conf; they matter only to the next recovery, remove them by hand", "error", err)
-		return
+}
+
+// settingsLeft are the names of the settings of a restore that are still there; where it cannot be told, all.
+func settingsLeft(ctx context.Context, conn *postgres.Conn) []string {
+	all, err := conn.Settings(ctx)
+	if err != nil {
+		return restore.RecoverySettings()
 	}
+	return restore.LeftSettings(all)
+}
+
+func (g *guard) noteRestored(m restore.Marker) {
 	if v := g.current(); v != nil && !m.Fork {
 		if err := m.Plan.Arrived(v.facts.files.history.Begin()); err != nil {
 			g.log.Error("the recovery ended before the end of the archive", "error", err)
 			g.note("restored_short", "error", err.Error())
 		}
 	}
-	g.arrived(m, true)
-	g.dropMarker()
 	g.note("restored", "snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
 		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
 }
@@ -100,20 +112,6 @@ func (g *guard) dropMarker() {
 	case err != nil:
 		g.log.Warn("the marker of the restore stays", "error", err)
 	}
-}
-
-// settled tells whether the settings of a restore have been taken out already. Where it cannot be told, no.
-func settled(ctx context.Context, conn *postgres.Conn) bool {
-	left, err := conn.Settings(ctx)
-	if err != nil {
-		return false
-	}
-	for _, name := range restore.RecoverySettings() {
-		if _, there := left[name]; there {
-			return false
-		}
-	}
-	return true
 }
 
 // accompany is what there is to do beside a throw-away clone: to see its restore to the end. Nothing is archived.

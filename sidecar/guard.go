@@ -43,6 +43,8 @@ type guard struct {
 	writer   archive.Identity // set before anything is shipped
 	held     bool             // the slot is there although nobody knows yet whether this server will be shipped
 
+	restored sync.Mutex // of whoever takes away what a restore has left
+
 	mu      sync.Mutex
 	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop
 	noticed *time.Time // of the notice that stands

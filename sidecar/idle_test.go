@@ -73,7 +73,8 @@ func idleVoyage(t *testing.T, b archive.Bucket) *voyage {
 	g := &guard{policy: policy.Policy{BackupSchedule: "0 * * * *", RTO: 5 * time.Minute}, arch: a, log: log, journal: journal.New(a, log), board: newBoard("memory", "test", nil)}
 	g.journal.SetEpoch(e.Number)
 	stop := uint64(3*mib + 40)
-	v := &voyage{guard: g, epoch: e, done: make(chan struct{})}
+	v := &voyage{guard: g, epoch: e, done: make(chan struct{}), caughtUp: make(chan struct{})}
+	close(v.caughtUp) // nothing is written
 	v.server.Timeline, v.server.SegmentSize = 1, mib
 	v.files = branch{localFiles: localFiles{pgdata: t.TempDir()}, size: mib, sysid: testSysid, timeline: 1}
 	v.ship = ship.New(ship.Config{Size: mib, Epoch: e.Number, Timeline: 1, Durable: wal.LSN(stop), Store: a.WAL(mib), Log: log})

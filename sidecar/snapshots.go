@@ -23,6 +23,10 @@ func (v *voyage) takeSnapshots(ctx, soft context.Context) error {
 	if err != nil {
 		return err
 	}
+	select {
+	case <-ctx.Done():
+	case <-v.caughtUp: // the settings of a restore would go into the snapshot
+	}
 	for ctx.Err() == nil {
 		s := v.situation(ctx, time.Now())
 		d := schedule.Decide(s)

@@ -44,7 +44,8 @@ type voyage struct {
 	quiet              *wal.Bookkeeping
 	quietSince         wal.LSN // end of the snapshot since which quiet looks
 
-	settling sync.Mutex // of those who say how things stand, one after the other
+	settling sync.Mutex    // of those who say how things stand, one after the other
+	caughtUp chan struct{} // closed when nothing is waited for any more
 	once     sync.Once
 	done     chan struct{}
 }
@@ -63,7 +64,6 @@ func (v *voyage) owner(ctx context.Context) error {
 func (v *voyage) run(soft, hard context.Context) error {
 	defer v.once.Do(func() { close(v.done) })
 	v.settle()
-	v.settleRestore(soft, v.conn, v.haveSnapshot())
 	group, ctx := errgroup.WithContext(hard)
 	snapshots, endSnapshots := context.WithCancel(soft)
 	defer endSnapshots()
@@ -77,7 +77,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { return v.keeper.Run(ctx) })
 	group.Go(func() error { return v.keepSlot(ctx) })
 	group.Go(func() error { return v.publishHistory(ctx) })
-	group.Go(func() error { v.catchUp(ctx); return nil })
+	group.Go(func() error { v.catchUp(ctx, soft); return nil })
 	group.Go(func() error { v.sealLeftovers(ctx); return nil })
 	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
 	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })
@@ -106,12 +106,22 @@ func (v *voyage) close() {
 	}
 }
 
-// catchUp waits until the archive is level with what was flushed when the voyage began: a whole segment after a
-// promotion, hours of WAL after a store that was away. Until then the promise about the age of losses is not kept.
-func (v *voyage) catchUp(ctx context.Context) {
-	if v.ship.WaitDurable(ctx, wal.Position{Timeline: v.server.Timeline, LSN: v.flushed}) == nil {
-		v.level.Store(true)
-		v.settle()
+// catchUp waits until the archive is level with what was flushed when the slot was there: a whole segment after a
+// promotion, hours of WAL after a store that was away. Until then the promise about the age of losses is not kept, a
+// snapshot could not be completed, and what a restore has set keeps WAL that the slot does not.
+func (v *voyage) catchUp(ctx, soft context.Context) {
+	defer close(v.caughtUp)
+	to := v.flushed
+	if p, err := v.conn.Position(ctx); err == nil {
+		to = max(to, p.Flush)
+	}
+	if v.ship.WaitDurable(ctx, wal.Position{Timeline: v.server.Timeline, LSN: to}) != nil {
+		return
+	}
+	v.level.Store(true)
+	v.settle()
+	if soft.Err() == nil {
+		v.settleRestore(soft, v.conn, v.haveSnapshot())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,14 @@ import (
 // take away again, right after promotion, what a restore to a past point was made for. On servers without TimescaleDB
 // it is an unknown setting with a prefix, which PostgreSQL keeps and ignores.
 const jobsSetting = "timescaledb.max_background_workers"
+
+// keepSetting makes the server keep its WAL from its promotion on. A replication slot can only be made once it accepts
+// connections, and reserves no more than what follows the last checkpoint: a database that is written to at once would
+// otherwise recycle what nobody has shipped yet. The value is one that nobody chooses, to be known again.
+const (
+	keepSetting = "wal_keep_size"
+	keepValue   = "1031MB"
+)
 
 type setting struct{ name, value string }
 
@@ -85,6 +94,20 @@ func RecoverySettings() []string {
 	return names
 }
 
+// LeftSettings are the names of those settings that a restore has left, of all that postgresql.auto.conf holds.
+func LeftSettings(all map[string]string) []string {
+	var names []string
+	for _, name := range RecoverySettings() {
+		if _, there := all[name]; there {
+			names = append(names, name)
+		}
+	}
+	if all[keepSetting] == keepValue {
+		names = append(names, keepSetting)
+	}
+	return names
+}
+
 // JobsSetting is the setting that a restore to a past point and a clone have left in postgresql.auto.conf to keep
 // TimescaleDB's background jobs off. It stays until a person takes it out.
 const JobsSetting = jobsSetting
@@ -105,6 +128,9 @@ func appendSettings(dir string, all []setting) error {
 	if len(content) > 0 && content[len(content)-1] != '\n' {
 		b.WriteByte('\n')
 	}
+	if !keptBefore.Match(content) { // the user's own would be reset with ours
+		all = append(all, setting{keepSetting, keepValue})
+	}
 	for _, s := range all {
 		fmt.Fprintf(&b, "%s = %s\n", s.name, quoteSetting(s.value))
 	}
@@ -113,6 +139,8 @@ func appendSettings(dir string, all []setting) error {
 	}
 	return nil
 }
+
+var keptBefore = regexp.MustCompile(`(?im)^[ \t]*` + keepSetting + `\b`)
 
 // quoteSetting writes a value as guc-file.l reads it.
 func quoteSetting(s string) string {
