@@ -1,7 +1,9 @@
 package scenarios
 
 import (
+	"bytes"
 	"context"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -50,7 +52,10 @@ func TestStopDuringAnOutageThatLasts(t *testing.T) {
 	o = w.Outrider(p)
 	reaches(w, o, "waiting", "Postgres")
 	must(t, o.Signal(syscall.SIGTERM))
-	reaches(w, o, "stopping")
+	w.Until("the first signal to be seen", func(context.Context) bool {
+		log, err := os.ReadFile(o.Log)
+		return err == nil && bytes.Contains(log, []byte("the sidecar was told to go"))
+	})
 	if code := w.Terminate(o); code != 1 {
 		t.Errorf("exit code %d after a second signal, want 1: %s", code, o.Tail(5))
 	}

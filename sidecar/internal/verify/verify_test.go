@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -196,12 +197,12 @@ func outage(t *testing.T, f *fixture) {
 	for _, op := range []string{"open", "list", "stat"} {
 		for _, cause := range []error{errors.New("connection refused"), fs.ErrPermission} {
 			b := f.copy(t)
-			n := 0
+			var n atomic.Int64
 			b.Fault(func(o, key string) error {
 				if o != op {
 					return nil
 				}
-				if n++; n < 3 && op != "stat" {
+				if n.Add(1) < 3 && op != "stat" {
 					return nil
 				}
 				return fmt.Errorf("%s %s: %w", o, key, cause)
