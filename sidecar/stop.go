@@ -100,11 +100,19 @@ func (g *guard) finish(ctx context.Context) error {
 	r, err := f.Finish(ctx, g.receipt(v))
 	g.note("finished", "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
 	g.board.set(stateStopped, r.Reason)
-	fctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	err = errors.Join(err, g.journal.Flush(fctx))
+	v.tellTheRest(ctx)
 	v.forStockTools(ctx)
 	return err
+}
+
+// tellTheRest stores the last journal entries. The receipt is the proof of a stop, the journal only its story: a store
+// that is too slow for it now makes no failure of a stop that lost nothing.
+func (v *voyage) tellTheRest(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := v.journal.Flush(ctx); err != nil {
+		v.log.Warn("the last journal entries are not in the archive", "error", err)
+	}
 }
 
 // forStockTools finishes for a voyage that was stopped soon after it began what only tools need that know nothing of
@@ -116,9 +124,7 @@ func (v *voyage) forStockTools(ctx context.Context) {
 		v.log.Warn("the history of the timeline is not in the archive: only tools that know nothing of outrider miss it", "error", err)
 	}
 	v.sealLeftovers(ctx)
-	if err := v.journal.Flush(ctx); err != nil {
-		v.log.Warn("the last journal entries are not in the archive", "error", err)
-	}
+	v.tellTheRest(ctx)
 }
 
 func (g *guard) receipt(v *voyage) archive.Receipt {

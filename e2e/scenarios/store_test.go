@@ -98,6 +98,7 @@ func TestStoreStumbles(t *testing.T) {
 	for name, faults := range map[string][]string{
 		"every second answer is lost": {`{"op":"*","kind":"reset_after","probability":0.5,"seed":1}`},
 		"slow":                        {slow},
+		"no journal is taken":         {`{"op":"put","regexp":"outrider/journal/","kind":"status","status":503}`},
 		"throttled":                   {`{"op":"*","kind":"status","status":503,"code":"SlowDown","probability":0.4,"seed":2}`, `{"op":"*","kind":"throttle","rate":2000000}`},
 	} {
 		t.Run(name, func(t *testing.T) {
