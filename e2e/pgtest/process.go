@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"outrider.dev/e2e/stage"
 )
 
 // process is one life of a postmaster.
@@ -171,6 +173,9 @@ func (s *Server) kill(p *process) {
 	// A stopped postmaster forks no more children, so the list is complete.
 	if err := syscall.Kill(p.pid, syscall.SIGSTOP); err != nil {
 		s.t.Errorf("stopping the postmaster: %v", err)
+	}
+	if id, ok := stage.SharedMemory(s.DataDir); ok {
+		defer stage.FreeSharedMemory(id)
 	}
 	family := descendants(p.pid)
 	_ = syscall.Kill(p.pid, syscall.SIGKILL)

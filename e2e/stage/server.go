@@ -158,6 +158,9 @@ func (p *Server) Wait(ctx context.Context) error { return p.proc.Wait(ctx) }
 // Kill ends the server and its children as the loss of a machine would. Backends have process groups of their own, so
 // they are found by their data directory.
 func (p *Server) Kill() {
+	if id, ok := SharedMemory(p.Data); ok {
+		defer FreeSharedMemory(id)
+	}
 	children := childrenOf(p.proc.PID())
 	p.proc.Kill()
 	for _, pid := range children {
