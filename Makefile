@@ -19,7 +19,7 @@ vuln := $(tools)/govulncheck
 skaffold := $(tools)/skaffold
 
 # The programs and where they are made. One whose directory has no Go file yet is left out.
-programs := outrider=./sidecar outrider-webhook=./webhook devcloud=./e2e/devcloud ledger=./e2e/ledger/cmd/ledger
+programs := outrider=./sidecar outrider-webhook=./webhook kubectl-outrider=./webhook/kubectl-outrider devcloud=./e2e/devcloud ledger=./e2e/ledger/cmd/ledger
 name = $(firstword $(subst =, ,$1))
 where = $(lastword $(subst =, ,$1))
 ready := $(foreach p,$(programs),$(if $(wildcard $(call where,$p)/main.go),$p))
