@@ -32,6 +32,7 @@ import (
 	"outrider.dev/webhook/internal/evacuate"
 	"outrider.dev/webhook/internal/inject"
 	"outrider.dev/webhook/internal/namespaces"
+	"outrider.dev/webhook/internal/report"
 	"outrider.dev/webhook/internal/serve"
 )
 
@@ -59,6 +60,7 @@ type server struct {
 	keeper    *certs.Keeper
 	tls       *serve.Server
 	evacuator *evacuate.Evacuator
+	reporter  *report.Reporter
 	leader    *leader
 
 	clusterUID string // of kube-system
@@ -126,10 +128,13 @@ func (s *server) prepare(ctx context.Context, connection *rest.Config) (synced f
 	s.makeKeeper()
 	events := s.manager.GetEventRecorder("outrider-webhook")
 	s.evacuator, err = evacuate.New(evacuate.Options{
-		Client: s.client, Config: s.settings.get().Evacuation, Recorder: events, Registerer: s.reg, Log: s.log,
+		Client: s.client, Config: s.settings.get().Evacuation, Recorder: report.ToOwners(events, s.client, s.log), Registerer: s.reg, Log: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the evacuation of pods: %w", err)
+	}
+	if s.reporter, err = report.New(report.Options{Client: s.client, Recorder: events, Registerer: s.reg, Log: s.log}); err != nil {
+		return nil, fmt.Errorf("preparing what sidecars report: %w", err)
 	}
 	auditor, err := audit.New(audit.Options{Client: s.client, Input: s.input, Recorder: events, Registerer: s.reg, Log: s.log})
 	if err != nil {
@@ -239,6 +244,7 @@ func (s *server) makeServer(ctx context.Context) (synced func() bool, err error)
 	mux.Handle("/mutate-pod", handlers.Pods())
 	mux.Handle("/review-workload", handlers.Workloads())
 	mux.Handle(evacuate.Path, s.evacuator.Handler())
+	mux.Handle(report.Path, s.reporter.Handler())
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.flags.listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening for the API server: %w", err)
