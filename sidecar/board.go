@@ -103,6 +103,7 @@ type board struct {
 	before statusReport         // as things stood when the stop began
 	phases map[string]time.Time // when each phase of a stop began; see phase
 	onMove func(from, to protection, reason string)
+	ages   ages // has a lock of its own
 }
 
 func newBoard(archive, version string, onMove func(from, to protection, reason string)) *board {

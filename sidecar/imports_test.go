@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"sidecar/internal/journal":             {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/notice":              {},
 	"sidecar/internal/evacuation":          {},
+	"sidecar/internal/page":                {},
 	"webhook/...":                          {"webhook/...", "sidecar/policy"},
 	"e2e/...":                              {"e2e/...", "sidecar/policy"},
 	"images/...":                           {"images/..."},

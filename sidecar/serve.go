@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"outrider.dev/sidecar/internal/page"
 	"outrider.dev/sidecar/internal/wal"
 )
 
@@ -34,7 +35,7 @@ func (g *guard) routes(hard context.Context, reg prometheus.Gatherer) http.Handl
 	}
 	mux.HandleFunc("GET /prestop", prestop)
 	mux.HandleFunc("POST /prestop", prestop)
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { answerJSON(w, g.report(r.Context())) })
+	mux.HandleFunc("GET /status", g.serveStatus(page.New()))
 	return mux
 }
 
