@@ -68,14 +68,16 @@ func settingsLeft(ctx context.Context, conn *postgres.Conn) []string {
 }
 
 func (g *guard) noteRestored(m restore.Marker) {
+	var short error
 	if v := g.current(); v != nil && !m.Fork {
-		if err := m.Plan.Arrived(v.facts.files.history.Begin()); err != nil {
-			g.log.Error("the recovery ended before the end of the archive", "error", err)
-			g.note("restored_short", "error", err.Error())
+		if short = m.Plan.Arrived(v.facts.files.history.Begin()); short != nil {
+			g.log.Error("the recovery ended before the end of the archive", "error", short)
+			g.note("restored_short", "error", short.Error())
 		}
 	}
 	g.note("restored", "snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
 		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
+	g.reportRestored(m, short)
 }
 
 // Phases of a restore, as metrics and status name them.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"outrider.dev/sidecar/internal/evacuation"
 	"outrider.dev/sidecar/internal/oss"
 )
 
@@ -29,6 +30,7 @@ type app struct {
 	reg     prometheus.Registerer // of a command that publishes metrics; set before an archive is opened
 	opened  sync.Mutex
 	buckets map[string]*oss.Bucket // by location
+	reports *evacuation.Reporter   // of a restore in a pod; nil where nobody can be told
 }
 
 func newApp(args []string, env func(string) (string, bool), stdout, stderr io.Writer) *app {

@@ -12,6 +12,7 @@ import (
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/epoch"
+	"outrider.dev/sidecar/internal/evacuation"
 	"outrider.dev/sidecar/internal/restore"
 	"outrider.dev/sidecar/internal/ship"
 	"outrider.dev/sidecar/internal/wal"
@@ -31,7 +32,7 @@ func (a *app) autoRestore(ctx context.Context, f restoreFlags) error {
 	if f.once {
 		return decide(ctx)
 	}
-	return a.patiently(ctx, decide)
+	return a.reporting(ctx, func(ctx context.Context) error { return a.patiently(ctx, decide) })
 }
 
 func (a *app) autoDecide(ctx context.Context, p policy.Policy, f restoreFlags) error {
@@ -201,6 +202,7 @@ func (a *app) waitForPredecessor(ctx context.Context, r root, before archive.Epo
 		return nil
 	}
 	wait := epoch.CheckInterval + time.Second
+	a.reports.Add(evacuation.Report{Kind: evacuation.RestoreWaiting, WaitsFor: evacuation.WaitsForPredecessor, Detail: fmt.Sprintf("epoch %d, %s", before.Number, epoch.Describe(before.Writer))})
 	a.log.Info("the last writer may still live: waiting until it has noticed that it was superseded", "epoch", before.Number,
 		"writer", epoch.Describe(before.Writer), "heartbeat_age_seconds", age.Seconds(), "wait_seconds", wait.Seconds())
 	select {

@@ -17,18 +17,30 @@ import (
 	"outrider.dev/e2e/devcloud/devtest"
 )
 
-// A notice makes the sidecar ask for its pod to be moved, whatever state it is in, until the notice is withdrawn or the
-// pod is stopped. That nobody is there to answer changes nothing else.
+// A notice makes the sidecar report it, and ask for its pod to be moved, whatever state it is in, until the notice is
+// withdrawn or the pod is stopped. That nobody is there to answer changes nothing else.
 func TestNoticeAsksForEvacuation(t *testing.T) {
 	t.Parallel()
 	cloud := devtest.Start(t)
 	release := time.Now().Add(5 * time.Minute).UTC().Truncate(time.Second)
-	var calls, wrong, broken atomic.Int64
+	var calls, wrong, broken, reported, withdrawn atomic.Int64
 	webhook := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q struct {
+			Kind      string    `json:"kind"`
 			ReleaseAt time.Time `json:"release_at"`
 		}
-		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || !q.ReleaseAt.Equal(release) || r.Header.Get("Authorization") != "Bearer a.b.c" {
+		err := json.NewDecoder(r.Body).Decode(&q)
+		if r.URL.Path == "/v1/reports" && err == nil && r.Header.Get("Authorization") == "Bearer a.b.c" {
+			switch {
+			case q.Kind == "notice" && q.ReleaseAt.Equal(release):
+				reported.Add(1)
+			case q.Kind == "notice_withdrawn":
+				withdrawn.Add(1)
+			}
+			fmt.Fprint(w, `{"outcome":"noted","message":"Events are written"}`)
+			return
+		}
+		if err != nil || !q.ReleaseAt.Equal(release) || r.Header.Get("Authorization") != "Bearer a.b.c" {
 			wrong.Add(1)
 		}
 		calls.Add(1)
@@ -79,11 +91,13 @@ func TestNoticeAsksForEvacuation(t *testing.T) {
 	}
 	cloud.Metadata.SetSpotTermination(release)
 	wait("a second call", func() bool { return calls.Load() >= 2 })
+	wait("a report of the notice", func() bool { return reported.Load() == 1 })
 	wait("the journal", said("evacuation_answered"))
 	broken.Store(1)
 	wait("a failure in the journal", said("evacuation_failed"))
 	cloud.Metadata.SetSpotTermination(time.Time{})
 	wait("the withdrawal", said("notice_withdrawn"))
+	wait("a report of the withdrawal", func() bool { return withdrawn.Load() == 1 })
 	before := calls.Load()
 	cloud.Metadata.SetSpotTermination(release)
 	wait("calls after the notice came back", func() bool { return calls.Load() > before+1 })

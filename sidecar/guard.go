@@ -33,7 +33,8 @@ type guard struct {
 	board   *board
 	journal *journal.Journal
 	prepare *drain.Preparer
-	asker   *evacuation.Asker // nil where nobody can be asked
+	asker   *evacuation.Asker    // nil where nobody can be asked
+	reports *evacuation.Reporter // nil where nobody can be told
 	log     *slog.Logger
 	reg     prometheus.Registerer
 	ships   *ship.Metrics
@@ -168,6 +169,7 @@ func (g *guard) underway() (drain.Server, drain.Shipping, error) {
 func (g *guard) note(event string, attrs ...any) {
 	g.journal.Note(event, attrs...)
 	g.log.Info("journal entry", append([]any{"event", event}, attrs...)...)
+	g.reportEntry(event, attrs)
 }
 
 // superseded stops shipping for good and, by policy, turns the database read-only, so that nobody goes on writing

@@ -15,6 +15,8 @@ const (
 	firstPause = time.Second
 	longPause  = 15 * time.Second
 	sayWaiting = 30 * time.Second
+	// worthReporting is how long something has to be waited for to be an Event.
+	worthReporting = 5 * time.Second
 	// deniedPatience is how long refused credentials are waited for. Whoever grants a right is seen at once; a Secret that
 	// was changed is seen by a new start only, as variables are read then. A container that ran for ten minutes is started
 	// again without a long pause (the kubelet forgets its back-off after twice the longest).
@@ -31,6 +33,7 @@ func healing(err error) bool {
 // patiently does something again and again until it succeeds or fails for good.
 func (a *app) patiently(ctx context.Context, do func(context.Context) error) error {
 	var denied, said, since time.Time
+	var reported exitCode // what was waited for when it was reported last
 	for pause, n := firstPause, 1; ; pause, n = min(2*pause, longPause), n+1 {
 		err := do(ctx)
 		if err == nil || !healing(err) {
@@ -42,6 +45,10 @@ func (a *app) patiently(ctx context.Context, do func(context.Context) error) err
 		now := time.Now()
 		if since.IsZero() {
 			since = now
+		}
+		if code := exitOf(err); code != reported && now.Sub(since) >= worthReporting {
+			reported = code
+			a.reportWaiting(err, since)
 		}
 		switch {
 		case exitOf(err) != exitDenied:

@@ -98,7 +98,6 @@ func (g *guard) run(soft context.Context, c runConfig, reg *prometheus.Registry,
 	group, ctx := errgroup.WithContext(hard)
 	group.Go(func() error { return serve(ctx, listener, g.routes(hard, reg)) })
 	group.Go(func() error { return g.journal.Run(ctx) })
-	group.Go(func() error { return g.watchAge(ctx) })
 	group.Go(func() error { return g.fillSpool(ctx, source) })
 	if c.metadata != "" {
 		w := notice.New(notice.Config{BaseURL: c.metadata, Log: c.log, Registerer: reg})
@@ -106,6 +105,9 @@ func (g *guard) run(soft context.Context, c runConfig, reg *prometheus.Registry,
 	}
 	if g.asker != nil {
 		group.Go(func() error { return g.asker.Run(until(ctx, soft)) })
+	}
+	if g.reports != nil {
+		group.Go(func() error { return g.reports.Run(until(ctx, soft)) })
 	}
 	group.Go(func() error {
 		defer cancel(nil) // everything else serves this
@@ -131,8 +133,10 @@ func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 	g.board = newBoard(c.policy.Archive, version(), func(from, to protection, reason string) {
 		c.log.Info("protection has changed", "from", string(from), "to", string(to), "reason", reason)
 		g.journal.Note("state", "from", string(from), "to", string(to), "reason", reason)
+		g.reportMove(to, reason)
 	})
 	g.prepare = &drain.Preparer{Now: g.underway, Log: c.log}
 	g.asker = g.newAsker(c.evacuate, reg)
+	g.reports = newReporter(c.evacuate, c.log, reg)
 	return g
 }

@@ -72,44 +72,53 @@ func (a answer) refused() bool { return a.status >= 400 }
 
 // ask asks once. Its errors are questions without an answer.
 func (d *door) ask(ctx context.Context, release time.Time, instance string) (answer, error) {
-	token, err := readToken(d.cfg.TokenFile)
-	if err != nil {
-		return answer{}, err
-	}
-	body, err := json.Marshal(struct {
+	a, err := d.post(ctx, d.cfg.URL, struct {
 		ReleaseAt time.Time `json:"release_at"`
 		Instance  string    `json:"instance,omitempty"`
 	}{release.UTC(), instance})
 	if err != nil {
-		return answer{}, fmt.Errorf("asking for evacuation before %v: %w", release, err)
+		return a, fmt.Errorf("asking for evacuation: %w", err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.cfg.URL, bytes.NewReader(body))
+	return a, nil
+}
+
+// post sends a body as the pod that the token names.
+func (d *door) post(ctx context.Context, to string, body any) (answer, error) {
+	token, err := readToken(d.cfg.TokenFile)
 	if err != nil {
-		return answer{}, fmt.Errorf("asking for evacuation: %w", err)
+		return answer{}, err
+	}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return answer{}, fmt.Errorf("putting the request into JSON: %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(raw))
+	if err != nil {
+		return answer{}, fmt.Errorf("making the request: %w", err)
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
 	r.Header.Set("Content-Type", "application/json")
 	res, err := d.client.Do(r)
 	if err != nil {
-		return answer{}, fmt.Errorf("asking for evacuation: %w", err)
+		return answer{}, err //nolint:wrapcheck // it names method and address
 	}
 	defer res.Body.Close()
-	return d.read(res)
+	return read(res, to)
 }
 
-func (d *door) read(res *http.Response) (answer, error) {
+func read(res *http.Response, from string) (answer, error) {
 	raw, err := io.ReadAll(io.LimitReader(res.Body, largestAnswer))
 	if err != nil {
-		return answer{}, fmt.Errorf("reading the answer of %s: %w", d.cfg.URL, err)
+		return answer{}, fmt.Errorf("reading the answer of %s: %w", from, err)
 	}
 	a := answer{status: res.StatusCode}
 	if err := json.Unmarshal(raw, &a); err != nil || a.Outcome == "" {
-		return answer{}, fmt.Errorf("%s answers %s: %.100q", d.cfg.URL, res.Status, raw)
+		return answer{}, fmt.Errorf("%s answers %s: %.100q", from, res.Status, raw)
 	}
 	a.Outcome, a.Message = shortened(a.Outcome), shortened(a.Message)
 	switch s := res.StatusCode; {
 	case s >= 500, s == http.StatusTooManyRequests, s >= 300 && s < 400:
-		return answer{}, fmt.Errorf("%s answers %s: %s", d.cfg.URL, res.Status, a.Message)
+		return answer{}, fmt.Errorf("%s answers %s: %s", from, res.Status, a.Message)
 	}
 	return a, nil
 }

@@ -1,6 +1,9 @@
 // Package evacuation asks for this pod to be moved away before its node is taken. It asks the webhook's process, which
 // has the rights that a pod has not, and goes on asking until the pod is stopped or the notice is withdrawn. Nothing
 // depends on the answer: a pod that nobody moves has prepared itself.
+//
+// At the same door it reports what has happened to the database (Reporter), which then becomes Events: a pod has no right
+// to write those either.
 package evacuation
 
 import (

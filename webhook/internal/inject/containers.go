@@ -31,7 +31,7 @@ func (w *work) restore(mounts []corev1.VolumeMount) corev1.Container {
 	if w.data.wal != "" {
 		c.Args = append(c.Args, "--waldir="+literal(w.data.wal))
 	}
-	c.Env = append(w.shared(mounts), corev1.EnvVar{Name: "OUTRIDER_SPOOL", Value: spoolDir})
+	c.Env = append(slices.Concat(w.shared(mounts), w.evacuation()), corev1.EnvVar{Name: "OUTRIDER_SPOOL", Value: spoolDir})
 	c.VolumeMounts = slices.Concat(mounts, []corev1.VolumeMount{spoolMount(), identityMount()})
 	c.SecurityContext = w.asStarted()
 	c.Resources = w.restoreResources()
@@ -66,7 +66,7 @@ func get(path string, port intstr.IntOrString) *corev1.HTTPGetAction {
 	return &corev1.HTTPGetAction{Path: path, Port: port, Scheme: corev1.URISchemeHTTP}
 }
 
-// evacuation is how the sidecar asks for its pod to be moved.
+// evacuation is how our containers ask for their pod to be moved, and report what has happened to it.
 func (w *work) evacuation() []corev1.EnvVar {
 	e := w.in.Evacuation
 	if e.URL == "" {
