@@ -98,6 +98,7 @@ func (g *guard) run(soft context.Context, c runConfig, reg *prometheus.Registry,
 	group, ctx := errgroup.WithContext(hard)
 	group.Go(func() error { return serve(ctx, listener, g.routes(hard, reg)) })
 	group.Go(func() error { return g.journal.Run(ctx) })
+	group.Go(func() error { return g.watchAge(ctx) })
 	group.Go(func() error { return g.fillSpool(ctx, source) })
 	if c.metadata != "" {
 		w := notice.New(notice.Config{BaseURL: c.metadata, Log: c.log, Registerer: reg})
