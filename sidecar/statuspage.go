@@ -80,6 +80,9 @@ func (g *guard) onPage(r statusReport, now time.Time) page.Status {
 		Durable: lsnText(r.Durable), Flushed: lsnText(r.Flushed), Inserted: lsnText(r.Inserted),
 		Unshipped: r.UnshippedBytes, NotFlushed: r.AsyncBytes, Backlog: r.Backlog, DiskFree: r.DiskFree, DiskFull: secondsOf(r.DiskFull),
 	}
+	if r.State == stateLagging && g.board.snapshot().State == stateProtected {
+		s.Since = lagsSince(r, now)
+	}
 	if r.SystemIdentifier != 0 {
 		s.SystemID = strconv.FormatUint(r.SystemIdentifier, 10)
 	}
@@ -112,6 +115,18 @@ func (g *guard) onPage(r statusReport, now time.Time) page.Status {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Kind+a.Class, b.Kind+b.Class))
 	})
 	return s
+}
+
+// lagsSince is for how long shipping has lagged, which the board does not know: for it the database is protected.
+func lagsSince(r statusReport, now time.Time) time.Time {
+	var since time.Time
+	if r.AgeSeconds != nil {
+		since = now.Add(-*secondsOf(r.AgeSeconds))
+	}
+	if r.TroubleSince != nil && (since.IsZero() || r.TroubleSince.Before(since)) {
+		since = *r.TroubleSince
+	}
+	return since
 }
 
 func (g *guard) snapshotsOnPage(s *page.Status) {

@@ -101,3 +101,23 @@ func TestAgesAreBounded(t *testing.T) {
 		t.Cleanup(func() { <-done; <-stop })
 	})
 }
+
+// The page says since when shipping lags, not since when the database was protected before.
+func TestLaggingSince(t *testing.T) {
+	now := time.Now()
+	old, trouble := now.Add(-24*time.Hour), now.Add(-time.Minute)
+	g := newGuard(runConfig{log: slog.New(slog.DiscardHandler)}, &door{}, nil)
+	g.board.update(func(r *statusReport) { r.State, r.Since = stateProtected, old })
+	for name, c := range map[string]struct {
+		report statusReport
+		want   time.Time
+	}{
+		"an old commit": {statusReport{State: stateLagging, Since: old, AgeSeconds: new(30.0)}, now.Add(-30 * time.Second)},
+		"both":          {statusReport{State: stateLagging, Since: old, AgeSeconds: new(30.0), Trouble: "x", TroubleSince: &trouble}, trouble},
+		"all is well":   {statusReport{State: stateProtected, Since: old, AgeSeconds: new(0.2)}, old},
+	} {
+		if got := g.onPage(c.report, now).Since; !got.Equal(c.want) {
+			t.Errorf("%s: since %s, want %s", name, got, c.want)
+		}
+	}
+}

@@ -129,14 +129,15 @@ func TestStates(t *testing.T) {
 			}, []string{"No way back", "unknown", "not known:", "NaN", "Inf"},
 		},
 		"lagging": {
-			lagging(), []string{"Lagging", "for 2m14s", "The archive does not take WAL since 15:07:12Z", "connection refused", "2 min 14 s", "hatched: not known", "Where nothing is drawn it is not known"},
+			lagging(),
+			[]string{"Lagging since 13 Mar 13:09:26Z , for 1 d 2 h.", "for 2m14s", "The archive does not take WAL since 15:07:12Z", "connection refused", "2 min 14 s", "hatched: not known", "Where nothing is drawn it is not known"},
 			[]string{"Protected"},
 		},
 		"not protected": {
 			refused(), []string{
 				"Not protected", "set it to replica and restart Postgres", "No way back since 14:09:26Z , 1 h ago", "Not in the archive yet unknown",
 				"How fast can it be restored? unknown", "How far back? unknown", "What is paid for? unknown", "nothing is known", "Durable up to unknown", "Epoch unknown", "Nothing is in the journal",
-			}, []string{"0 B", "0 ms", "0 s"},
+			}, []string{"Not protected since", "0 B", "0 ms", "0 s"},
 		},
 		"stopping": {stopping(), []string{"Stopping", "This machine is going to be taken away in 3 min", "released at 15:12:26Z", "Stop, checkpoint 1.2 s"}, []string{"No way back"}},
 		"waiting":  {waiting(), []string{"Waiting", "this database", "unknown"}, []string{"0 B"}},
@@ -229,7 +230,7 @@ func TestPolicyAndResources(t *testing.T) {
 
 // What is not known is not drawn: a gap is not bridged, and is not at 0.
 func TestPlotGaps(t *testing.T) {
-	s := Status{Now: now, Span: 100 * time.Second, Step: time.Second, Target: time.Second}
+	s := Status{Now: now, Span: 2 * time.Minute, Step: time.Second, Target: time.Second}
 	for i := 60; i >= 0; i-- {
 		a := Sample{At: *ago(time.Duration(i) * time.Second), Age: new(time.Second)}
 		switch {
@@ -244,7 +245,7 @@ func TestPlotGaps(t *testing.T) {
 	if n := strings.Count(p.Line, "M"); n != 3 {
 		t.Errorf("%d strokes, want 3: %s", n, p.Line)
 	}
-	if want := []band{{"0.00%", "40.00%"}, {"59.00%", "11.00%"}, {"79.00%", "11.00%"}}; !slices.Equal(p.Gaps, want) {
+	if want := []band{{"31.67%", "18.33%"}, {"65.00%", "18.33%"}}; !slices.Equal(p.Gaps, want) {
 		t.Errorf("gaps %v, want %v", p.Gaps, want)
 	}
 	if p.Points != 41 || p.Last == nil {
@@ -256,6 +257,26 @@ func TestPlotGaps(t *testing.T) {
 	}
 	if p := draw(Status{Now: now, Span: time.Minute, Step: time.Second, Target: time.Second}); p.Line != "" || len(p.Gaps) != 1 || p.Points != 0 {
 		t.Errorf("without samples: %+v", p)
+	}
+}
+
+// The plot of a young process is not mostly empty, and what there is no sample for at its begin is a gap as well.
+func TestPlotOfAYoungProcess(t *testing.T) {
+	s := Status{Now: now, Span: 10 * time.Minute, Step: time.Second, Target: time.Second}
+	for i := 90; i >= 0; i-- {
+		s.Ages = append(s.Ages, Sample{At: *ago(time.Duration(i) * time.Second), Age: new(time.Second)})
+	}
+	p := draw(s)
+	if p.X[0].Text != "2 min ago" || len(p.Gaps) != 1 || p.Gaps[0] != (band{"0.00%", "25.00%"}) || p.Points != 91 {
+		t.Errorf("%+v", p)
+	}
+}
+
+// What can be restored begins where the oldest snapshot was complete, also if that was seconds ago.
+func TestWindowOfSeconds(t *testing.T) {
+	s := Status{Now: now, Since: now, From: ago(15 * time.Second), Age: new(3 * time.Second), Known: true, Snapshots: []Snapshot{{Name: "a", Taken: *ago(15 * time.Second)}}}
+	if l := see(s).Line; l.Begin != "75.00%" || l.Width != "20.00%" || len(l.Marks) != 1 || l.Marks[0].X != "75.00%" {
+		t.Errorf("%+v", l)
 	}
 }
 

@@ -30,6 +30,7 @@ type tick struct{ At, Text, Anchor string }
 const scale = 1000
 
 func draw(s Status) plot {
+	s.Span = covered(s)
 	begin := s.Now.Add(-s.Span)
 	var top, highest time.Duration
 	for _, a := range s.Ages {
@@ -76,6 +77,15 @@ func draw(s Status) plot {
 	}
 	p.Summary = summary(s, p, highest)
 	return p
+}
+
+// covered is the span of the plot: whole minutes, and no more of them than there are samples for.
+func covered(s Status) time.Duration {
+	if len(s.Ages) == 0 {
+		return s.Span
+	}
+	seen := s.Now.Sub(s.Ages[0].At) - s.Step // the first of a full span is not yet out of it
+	return min(s.Span, max(1, (seen+time.Minute-1)/time.Minute)*time.Minute)
 }
 
 // stroke adds what is known without a break to the paths. A sample alone is a stroke of the length of a step.

@@ -17,6 +17,7 @@ type view struct {
 	Name, Tone, Headline, Lead, Reason, Remedy string
 	Now, Since                                 moment
 	NotProtectedSince                          *moment
+	Moved                                      bool // the state has changed since then, or there is a way back
 	Alarms                                     []alarm
 
 	Plot   plot
@@ -68,12 +69,12 @@ type holding struct{ Kind, Class, Objects, Size string }
 const listed = 8 // snapshots at most
 
 func see(s Status) view {
-	v := view{Name: name(s.Archive), Reason: s.Reason, Version: s.Version, Now: at(s.Now, s.Now), Since: at(s.Since, s.Now)}
+	v := view{Name: name(s.Archive), Reason: s.Reason, Version: s.Version, Now: at(s.Now, s.Now), Since: at(s.Since, s.Now), Moved: true}
 	w := wordsFor(s.State)
 	v.Tone, v.Headline, v.Lead, v.Remedy = w.tone, w.headline, w.lead, w.remedy
 	if s.NotProtectedSince != nil {
 		m := at(*s.NotProtectedSince, s.Now)
-		v.NotProtectedSince = &m
+		v.NotProtectedSince, v.Moved = &m, s.Since.Sub(*s.NotProtectedSince).Abs() >= time.Second
 		if v.Tone == toneQuiet {
 			v.Tone = toneBad
 		}
@@ -83,7 +84,8 @@ func see(s Status) view {
 	v.restores(s)
 	v.window(s)
 	for _, e := range slices.Backward(s.Journal) {
-		v.Journal = append(v.Journal, entry{Time: at(e.Time, s.Now), Event: strings.ReplaceAll(e.Event, "_", " "), Attrs: e.Attrs})
+		said := slices.DeleteFunc(slices.Clone(e.Attrs), func(a Attr) bool { return a.Value == "" })
+		v.Journal = append(v.Journal, entry{Time: at(e.Time, s.Now), Event: strings.ReplaceAll(e.Event, "_", " "), Attrs: said})
 	}
 	v.place(s)
 	v.stored(s)

@@ -10,7 +10,8 @@ type line struct {
 	Known   bool
 	Marks   []mark
 	X       []tick
-	End     string // of what can be restored, in per cent
+	Begin   string // of what can be restored, in per cent
+	Width   string // of it
 	Summary string
 }
 
@@ -56,17 +57,17 @@ func kind(b Snapshot) string {
 	return "full"
 }
 
-// timeline has the begin of the window at its left end and now at its right one.
+// timeline has the begin of the window at its left end, unless that was just now, and now at its right one.
 func timeline(s Status, long time.Duration) line {
 	long = max(long, time.Minute)
 	begin := s.Now.Add(-long)
 	x := func(t time.Time) string { return percent(t.Sub(begin).Seconds() / long.Seconds()) }
-	l := line{Known: true, End: percent(1)}
 	durable := s.Now
 	if s.Age != nil {
 		durable = s.Now.Add(-*s.Age)
 	}
-	l.End = x(durable)
+	width := durable.Sub(*s.From).Seconds() / long.Seconds()
+	l := line{Known: true, Begin: x(*s.From), Width: percent(width)}
 	for _, b := range s.Snapshots {
 		l.Marks = append(l.Marks, mark{X: x(b.Taken), Title: b.Name + ", " + kind(b) + ", " + at(b.Taken, s.Now).Text, Delta: b.Delta})
 	}
@@ -85,6 +86,6 @@ func timeline(s Status, long time.Duration) line {
 		}
 		l.X = append(l.X, tick{At: percent(float64(i) / 2), Text: text, Anchor: anchor})
 	}
-	l.Summary = "Recovery window from " + at(begin, s.Now).Text + " until now with " + plural(int64(len(l.Marks)), "snapshot") + "."
+	l.Summary = "Recovery window from " + at(*s.From, s.Now).Text + " until now, with " + plural(int64(len(l.Marks)), "snapshot") + "."
 	return l
 }

@@ -76,8 +76,11 @@ func at(t, now time.Time) moment {
 		return moment{Text: unknown}
 	}
 	m := moment{ISO: t.UTC().Format(time.RFC3339), Text: clock(t)}
-	if t.UTC().Format(time.DateOnly) != now.UTC().Format(time.DateOnly) {
-		m.Text = t.UTC().Format("2 Jan 2006 15:04:05Z")
+	switch t, now := t.UTC(), now.UTC(); {
+	case t.Year() != now.Year():
+		m.Text = t.Format("2 Jan 2006 15:04:05Z")
+	case t.YearDay() != now.YearDay():
+		m.Text = t.Format("2 Jan 15:04:05Z")
 	}
 	switch d := now.Sub(t); {
 	case d >= time.Second:
