@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 
 // fetch gets the modules that the programs need while there is a network.
 func fetch() error {
-	if out, err := exec.Command("go", "list", "-deps", "outrider.dev/webhook").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "list", "-deps", "outrider.dev/webhook", "outrider.dev/webhook/kubectl-outrider").CombinedOutput(); err != nil {
 		return fmt.Errorf("fetching the modules of outrider-webhook: %w\n%s", err, out)
 	}
 	return nil

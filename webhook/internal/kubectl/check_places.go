@@ -63,7 +63,7 @@ func policyErrors(levels ...policy.Level) (wrong []*policy.Error) {
 	_, _, err := policy.Resolve(levels...)
 	var walk func(error)
 	walk = func(err error) {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the tree itself is walked
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, e := range joined.Unwrap() {
 				walk(e)
 			}
