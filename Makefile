@@ -17,6 +17,7 @@ tools := $(CURDIR)/.cache/bin
 lint := $(tools)/golangci-lint
 vuln := $(tools)/govulncheck
 skaffold := $(tools)/skaffold
+alicloud := $(CURDIR)/.cache/tofu/terraform-provider-alicloud
 
 # The programs and where they are made. One whose directory has no Go file yet is left out.
 programs := outrider=./sidecar outrider-webhook=./webhook kubectl-outrider=./webhook/kubectl-outrider devcloud=./e2e/devcloud ledger=./e2e/ledger/cmd/ledger
@@ -92,6 +93,12 @@ e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp
 skaffold: setup $(skaffold) ## Run skaffold dev on a cluster of its own, with a registry, and edits that become live
 	go test -tags e2e -count=1 -timeout=40m -v ./e2e/skaffold
 
+##@ In the cloud
+
+.PHONY: terraform
+terraform: $(tools)/tofu $(alicloud) ## Check the modules of manifests/terraform with OpenTofu, without a cloud (builds for minutes, once)
+	.ci/tofu/check $(tools)/tofu $(dir $(alicloud))
+
 ##@ Longer runs
 
 .PHONY: soak-e2e
@@ -137,7 +144,7 @@ vulncheck: $(vuln) ## Look for known vulnerabilities (needs the vulnerability da
 .PHONY: tidy
 tidy: ## Bring go.mod and go.sum in order, also those of the tools
 	go mod tidy
-	for module in .ci/tools .ci/skaffold e2e/cluster/kubernetes e2e/cluster/containerd; do (cd "$$module" && go mod tidy); done
+	for module in .ci/tools .ci/skaffold .ci/tofu/opentofu .ci/tofu/provider e2e/cluster/kubernetes e2e/cluster/containerd; do (cd "$$module" && go mod tidy); done
 
 .PHONY: images
 images: ## Container images into out/images, without an engine; ARGS="-tag v1.2.3 -platform linux/amd64,linux/arm64" (images/README.md)
@@ -159,4 +166,16 @@ $(skaffold): .ci/skaffold/go.mod .ci/skaffold/go.sum
 	@echo "building skaffold (minutes, once)"
 	@mkdir -p $(tools)
 	cd .ci/skaffold && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/GoogleContainerTools/skaffold/v2/cmd/skaffold
+	@touch $@
+
+$(tools)/tofu: .ci/tofu/opentofu/go.mod .ci/tofu/opentofu/go.sum
+	@echo "building OpenTofu (minutes, once)"
+	@mkdir -p $(tools)
+	cd .ci/tofu/opentofu && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/opentofu/opentofu/cmd/tofu
+	@touch $@
+
+$(alicloud): .ci/tofu/provider/go.mod .ci/tofu/provider/go.sum
+	@echo "building the provider for Alibaba Cloud (many minutes, once)"
+	@mkdir -p $(dir $@)
+	cd .ci/tofu/provider && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/aliyun/terraform-provider-alicloud
 	@touch $@
