@@ -55,8 +55,16 @@ func TestStatusNegotiation(t *testing.T) {
 		return a.Header, string(b)
 	}
 	for _, accept := range [][]string{
-		nil, {"*/*"}, {"application/json"}, {"application/json, text/html"}, {"text/html;q=0"}, {"text/*"}, {"text/html;q=0.5, application/json"},
-		{"text/html;q=0.5, */*"}, {"text/html;q=nonsense"}, {";;;,,"},
+		nil,
+		{"*/*"},
+		{"application/json"},
+		{"application/json, text/html"},
+		{"text/html;q=0"},
+		{"text/*"},
+		{"text/html;q=0.5, application/json"},
+		{"text/html;q=0.5, */*"},
+		{"text/html;q=nonsense"},
+		{";;;,,"},
 	} {
 		h, body := ask(accept...)
 		var r statusReport
@@ -85,9 +93,8 @@ func TestAgesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &guard{board: newBoard("", "", nil)}
 		done := make(chan error)
-		stop := make(chan struct{})
 		ctx := t.Context()
-		go func() { defer close(stop); done <- g.watchAge(ctx) }()
+		go func() { done <- g.watchAge(ctx) }()
 		time.Sleep(time.Hour + time.Second)
 		all := g.board.ages.all()
 		if want := int(agesSpan / agesStep); len(all) != want {
@@ -98,7 +105,11 @@ func TestAgesAreBounded(t *testing.T) {
 				t.Fatalf("a sample %v", s)
 			}
 		}
-		t.Cleanup(func() { <-done; <-stop })
+		t.Cleanup(func() {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }
 

@@ -11,5 +11,6 @@
 //	security_test.go    Pod Security, ResourceQuota, rights of service accounts
 //	rollout_test.go     the webhook is replaced, its certificates change
 //	outage_test.go      the webhook is away, its configuration is gone, the label is gone (outrider-guard); what the audit finds
+//	plugin_test.go      kubectl outrider: what it says of databases, and its check-up
 //	evacuation_test.go  calls for evacuation, with tokens of all kinds; disruption budgets, grace, taint, InstanceExpired
 package admission

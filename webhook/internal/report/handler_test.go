@@ -69,7 +69,7 @@ type written struct {
 	all []string
 }
 
-func (w *written) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
+func (w *written) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) { //nolint:revive // the recorder's own arguments
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	name := func(o runtime.Object) string {
