@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"outrider.dev/e2e/devcloud/oss"
-	"outrider.dev/e2e/ledger"
-	"outrider.dev/e2e/world"
 )
 
 // awayFor is how long OSS is away in TestStorageAway.
@@ -80,26 +78,9 @@ func TestPressure(t *testing.T) {
 			t.Errorf("kubectl wait: %v: %s", err, out)
 		}
 	})
-	d.until("the eviction", func(ctx context.Context) error {
-		pod, err := d.object(ctx)
-		if err == nil && pod.UID == first.UID && pod.Status.Reason != "Evicted" {
-			err = errors.New("it was not evicted")
-		}
-		return err
-	})
-	kill, err := d.ledger.MarkKill()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.replaced(first, began)
+	kill := d.evicted(first, began)
 	stop()
-	clean := d.receipt(1)["clean"] == true
-	rpo := world.Judged()
-	if clean {
-		rpo = 0
-	}
-	report := d.judge(ledger.Options{Kill: kill, RPO: rpo})
-	t.Logf("clean: %v; %d of %d rows", clean, report.Present, report.Acknowledged)
+	d.honest(kill)
 }
 
 // memoryAvailable is how much memory the host has left, in MiB.
