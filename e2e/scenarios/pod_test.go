@@ -45,11 +45,10 @@ func TestSidecarThatMayOnlyReadTheData(t *testing.T) {
 	must(t, proc.Protected(whole(w)))
 	w.Until("the restore to be settled", func(ctx context.Context) bool {
 		n, err := p.Ask(ctx, "select count(*)::text from pg_file_settings where name like 'recovery_target%' or name = 'restore_command'")
-		return err == nil && n == "0" && restored(proc) == 1
+		left, globbed := filepath.Glob(filepath.Join(spool, "0000*"))
+		must(t, globbed)
+		return err == nil && n == "0" && restored(proc) == 1 && len(left) == 0
 	})
-	if left, err := filepath.Glob(filepath.Join(spool, "0000*")); err != nil || len(left) > 0 {
-		t.Errorf("the spool holds %v, %v", left, err)
-	}
 	proc.Kill()
 
 	again := begin() // a restarted container

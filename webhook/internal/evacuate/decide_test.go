@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"outrider.dev/webhook/internal/caller"
 )
 
 var noon = time.Date(2026, 4, 7, 12, 0, 0, 0, time.UTC)
@@ -63,8 +65,12 @@ func condition(n *corev1.Node, t corev1.NodeConditionType, s corev1.ConditionSta
 
 func outcomeOf(err error) Outcome {
 	var r *refusal
-	if errors.As(err, &r) {
+	var m *caller.MalformedError
+	switch {
+	case errors.As(err, &r):
 		return r.outcome
+	case errors.As(err, &m):
+		return BadRequest
 	}
 	return ""
 }

@@ -87,7 +87,7 @@ func (e *Evacuator) taintOnce(ctx context.Context, n *corev1.Node, release time.
 	if standing(e.now(), n) {
 		return nil
 	}
-	if !e.limits.nodes.allow(e.now(), n.Name) {
+	if !e.limits.nodes.Allow(e.now(), n.Name) {
 		return fmt.Errorf("node %s has had too many notices lately: it is not tainted again for %v", n.Name, nodeInterval)
 	}
 	_, err := e.taint(ctx, n, release, source)

@@ -2,21 +2,28 @@ package evacuate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net/http"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"outrider.dev/webhook/internal/caller"
 )
 
 // largestBody is far more than a request needs.
 const largestBody = 4 << 10
 
-// answerWithin bounds all questions to the API server of one call: the sidecar asks again after 5 s.
-const answerWithin = 8 * time.Second
+const (
+	// answerWithin bounds all questions to the API server of one call.
+	answerWithin = 8 * time.Second
+	// askAgain is how often a sidecar asks.
+	askAgain = 5 * time.Second
+)
 
 // Handler answers POST /v1/evacuations. Every answer is an Answer as JSON:
 //
@@ -39,36 +46,24 @@ func (e *Evacuator) Handler() http.Handler {
 		}
 		e.metrics.requests.WithLabelValues(string(a.Outcome)).Inc()
 		e.metrics.seconds.Observe(time.Since(started).Seconds())
-		h := w.Header()
-		h.Set("Content-Type", "application/json")
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
-		switch a.Outcome {
-		case Unauthenticated:
-			h.Set("WWW-Authenticate", `Bearer realm="outrider.dev"`)
-		case Waiting, TooMany, Unknown:
-			h.Set("Retry-After", "5")
-		default:
+		var again time.Duration
+		if o := a.Outcome; o == Waiting || o == TooMany || o == Unknown {
+			again = askAgain
 		}
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(a) // whoever asked may be gone
+		caller.Answer(w, status, again, a)
 	})
 }
 
 // serve decides; a status other than 0 replaces the outcome's.
 func (e *Evacuator) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) (a Answer, status int) {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return Answer{Outcome: BadRequest, Message: "only POST is answered here"}, http.StatusMethodNotAllowed
-	}
 	a, err := e.answer(ctx, w, r)
 	var no *refusal
-	var typed *unsupportedType
+	var none *caller.MalformedError
 	switch {
 	case err == nil:
 		return a, 0
-	case errors.As(err, &typed):
-		return Answer{Outcome: BadRequest, Message: err.Error()}, http.StatusUnsupportedMediaType
+	case errors.As(err, &none):
+		return Answer{Outcome: BadRequest, Message: none.Text}, none.Status
 	case errors.As(err, &no):
 		level := slog.LevelInfo
 		if no.outcome == Unauthenticated || no.outcome == TooMany {
@@ -85,19 +80,22 @@ func (e *Evacuator) serve(ctx context.Context, w http.ResponseWriter, r *http.Re
 
 // answer goes from who asks, to what is asked, to whether it is right, and only then changes anything.
 func (e *Evacuator) answer(ctx context.Context, w http.ResponseWriter, r *http.Request) (Answer, error) {
-	token := bearer(r)
-	if token == "" {
-		return Answer{}, refuse(Unauthenticated, "no token: send the projected service account token as Authorization: Bearer TOKEN")
+	if err := caller.Posted(w, r); err != nil {
+		return Answer{}, err
+	}
+	token, err := caller.Token(r)
+	if err != nil {
+		return Answer{}, refuse(Unauthenticated, "%v", err)
 	}
 	if !e.limits.reviews.Allow() {
 		return Answer{}, refuse(TooMany, "too many calls at once: ask again")
 	}
-	c, err := e.authenticate(ctx, token)
+	c, err := caller.Authenticate(ctx, e.client, token)
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, refused(err)
 	}
-	if !e.limits.pods.allow(e.now(), string(c.uid)) {
-		return Answer{}, refuse(TooMany, "pod %s/%s asks too often: every 5 s is enough", c.namespace, c.name)
+	if !e.limits.pods.Allow(e.now(), string(c.UID)) {
+		return Answer{}, refuse(TooMany, "pod %s/%s asks too often: every %v is enough", c.Namespace, c.Name, askAgain)
 	}
 	q, err := read(w, r)
 	if err != nil {
@@ -113,25 +111,42 @@ func (e *Evacuator) answer(ctx context.Context, w http.ResponseWriter, r *http.R
 	return e.evacuate(ctx, pod, node, q.ReleaseAt, "pod "+pod.Namespace+"/"+pod.Name)
 }
 
-// unsupportedType is a body that is not JSON by its own word.
-type unsupportedType struct{ text string }
+// refused makes a refusal of why a caller is not let in; another error stays what it is.
+func refused(err error) error {
+	switch {
+	case errors.Is(err, caller.ErrInvalid):
+		return refuse(Unauthenticated, "%v", err)
+	case errors.Is(err, caller.ErrUnbound), errors.Is(err, caller.ErrGone):
+		return refuse(NoPod, "%v", err)
+	default:
+		return err
+	}
+}
 
-func (u *unsupportedType) Error() string { return u.text }
+// find reads the caller's pod and all that has to be known of it.
+func (e *Evacuator) find(ctx context.Context, c caller.Pod) (*corev1.Pod, *corev1.Node, error) {
+	pod, namespace, err := c.Read(ctx, e.client)
+	if err != nil {
+		return nil, nil, refused(err)
+	}
+	if err := checkPod(pod, namespace); err != nil {
+		return nil, nil, err
+	}
+	node, err := e.client.CoreV1().Nodes().Get(ctx, pod.Spec.NodeName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil, refuse(NotSpot, "node %s of pod %s/%s is gone", pod.Spec.NodeName, c.Namespace, c.Name)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading node %s: %w", pod.Spec.NodeName, err)
+	}
+	return pod, node, checkNode(node, e.spot)
+}
 
-// read takes the body apart. Its errors are refusals.
+// read takes the body apart. Its errors are for the caller.
 func read(w http.ResponseWriter, r *http.Request) (Request, error) {
 	var q Request
-	if t := r.Header.Get("Content-Type"); t != "" {
-		if m, _, err := mime.ParseMediaType(t); err != nil || m != "application/json" {
-			return q, &unsupportedType{fmt.Sprintf("the body is %.60q: send application/json", t)}
-		}
-	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, largestBody))
-	if err := d.Decode(&q); err != nil {
-		return q, refuse(BadRequest, `the body is not like {"release_at": "2020-04-07T17:03:00Z"}: %v`, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return q, refuse(BadRequest, "the body has more than one JSON value, or more than %d bytes", largestBody)
+	if err := caller.Body(w, r, largestBody, `{"release_at": "2020-04-07T17:03:00Z"}`, &q); err != nil {
+		return q, err
 	}
 	if q.ReleaseAt.IsZero() {
 		return q, refuse(BadRequest, "release_at is missing: say when the node will be released, as 2020-04-07T17:03:00Z")

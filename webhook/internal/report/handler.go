@@ -2,13 +2,16 @@ package report
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"mime"
 	"net/http"
+	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"outrider.dev/sidecar/policy"
+	"outrider.dev/webhook/internal/caller"
+	"outrider.dev/webhook/internal/inject"
 )
 
 // largestBody is more than a report needs: its free text is cut to less than that.
@@ -16,6 +19,15 @@ const largestBody = 8 << 10
 
 // answerWithin bounds all questions to the API server of one report.
 const answerWithin = 8 * time.Second
+
+// Limits of one replica. A sidecar has little to say in a day; what comes more often than this is not one, or has run
+// wild. Whoever has no token costs the API server a TokenReview, and all of them together get this many.
+const (
+	reviewsPerSecond = 20
+	reviewsBurst     = 60
+	podInterval      = 10 * time.Second
+	podBurst         = 10
+)
 
 // Handler answers POST /v1/reports. Every answer is an Answer as JSON:
 //
@@ -32,31 +44,23 @@ func (r *Reporter) Handler() http.Handler {
 		reason, err := r.answer(ctx, w, q)
 		a, status := r.outcome(ctx, err)
 		r.metrics.reports.WithLabelValues(reason, string(a.Outcome)).Inc()
-		h := w.Header()
-		h.Set("Content-Type", "application/json")
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
-		switch a.Outcome {
-		case Unauthenticated:
-			h.Set("WWW-Authenticate", `Bearer realm="outrider.dev"`)
-		case TooMany, Unknown:
-			h.Set("Retry-After", "10")
-		default:
+		var again time.Duration
+		if a.Outcome == TooMany || a.Outcome == Unknown {
+			again = podInterval
 		}
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(a) // whoever reported may be gone
+		caller.Answer(w, status, again, a)
 	})
 }
 
 // outcome puts an error into an Answer.
 func (r *Reporter) outcome(ctx context.Context, err error) (Answer, int) {
 	var no *refusal
-	var another *unexpected
+	var malformed *caller.MalformedError
 	switch {
 	case err == nil:
 		return Answer{Outcome: Noted, Message: "Events are written"}, http.StatusOK
-	case errors.As(err, &another):
-		return Answer{Outcome: BadRequest, Message: another.text}, another.status
+	case errors.As(err, &malformed):
+		return Answer{Outcome: BadRequest, Message: malformed.Text}, malformed.Status
 	case errors.As(err, &no):
 		r.log.DebugContext(ctx, "a report was refused", "outcome", string(no.outcome), "reason", no.text)
 		return Answer{Outcome: no.outcome, Message: no.text}, no.outcome.status()
@@ -68,23 +72,22 @@ func (r *Reporter) outcome(ctx context.Context, err error) (Answer, int) {
 
 // answer goes from who reports to what is reported, and only then writes anything. It returns the label reason.
 func (r *Reporter) answer(ctx context.Context, w http.ResponseWriter, q *http.Request) (string, error) {
-	if q.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return none, &unexpected{http.StatusMethodNotAllowed, "only POST is answered here"}
+	if err := caller.Posted(w, q); err != nil {
+		return none, err
 	}
-	token := bearer(q)
-	if token == "" {
-		return none, refuse(Unauthenticated, "no token: send the projected service account token as Authorization: Bearer TOKEN")
+	token, err := caller.Token(q)
+	if err != nil {
+		return none, refuse(Unauthenticated, "%v", err)
 	}
 	if !r.reviews.Allow() {
 		return none, refuse(TooMany, "too many reports at once: try again")
 	}
-	c, err := r.authenticate(ctx, token)
+	c, err := caller.Authenticate(ctx, r.client, token)
 	if err != nil {
-		return none, err
+		return none, refused(err)
 	}
-	if !r.pods.allow(r.now(), c.uid) {
-		return none, refuse(TooMany, "pod %s/%s reports too often: one in %v is enough", c.namespace, c.name, podInterval)
+	if !r.pods.Allow(r.now(), string(c.UID)) {
+		return none, refuse(TooMany, "pod %s/%s reports too often: one in %v is enough", c.Namespace, c.Name, podInterval)
 	}
 	said, err := read(w, q)
 	if err != nil {
@@ -102,28 +105,41 @@ func (r *Reporter) answer(ctx context.Context, w http.ResponseWriter, q *http.Re
 	return e.reason, nil
 }
 
-// unexpected is a request that is no report by its own word.
-type unexpected struct {
-	status int
-	text   string
+// refused makes a refusal of why a caller is not let in; another error stays what it is.
+func refused(err error) error {
+	switch {
+	case errors.Is(err, caller.ErrInvalid):
+		return refuse(Unauthenticated, "%v", err)
+	case errors.Is(err, caller.ErrUnbound), errors.Is(err, caller.ErrGone):
+		return refuse(NoPod, "%v", err)
+	default:
+		return err
+	}
 }
 
-func (u *unexpected) Error() string { return u.text }
-
-// read takes the body apart. Its errors are refusals.
-func read(w http.ResponseWriter, r *http.Request) (Request, error) {
-	var q Request
-	if t := r.Header.Get("Content-Type"); t != "" {
-		if m, _, err := mime.ParseMediaType(t); err != nil || m != "application/json" {
-			return q, &unexpected{http.StatusUnsupportedMediaType, fmt.Sprintf("the body is %.60q: send application/json", t)}
+// find reads the caller's pod, and refuses one that has no sidecar of ours. The namespace's label and the containers are
+// looked at as they are now; an annotation could be anybody's word.
+func (r *Reporter) find(ctx context.Context, c caller.Pod) (*corev1.Pod, error) {
+	pod, namespace, err := c.Read(ctx, r.client)
+	if err != nil {
+		return nil, refused(err)
+	}
+	if namespace.Labels[policy.Prefix+"protect"] != string(policy.ProtectEnabled) {
+		return nil, refuse(NotOurs, "namespace %s is not protected: it has no label %sprotect=%s", c.Namespace, policy.Prefix, policy.ProtectEnabled)
+	}
+	if pod.Annotations[policy.Prefix+"protect"] == string(policy.ProtectDisabled) {
+		return nil, refuse(NotOurs, "pod %s/%s is opted out of protection", c.Namespace, c.Name)
+	}
+	for _, name := range []string{inject.RestoreContainer, inject.SidecarContainer} {
+		if !slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name }) {
+			return nil, refuse(NotOurs, "pod %s/%s has no container %s", c.Namespace, c.Name, name)
 		}
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, largestBody))
-	if err := d.Decode(&q); err != nil {
-		return q, refuse(BadRequest, `the body is not like {"kind": "protected"}: %v`, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return q, refuse(BadRequest, "the body has more than one JSON value, or more than %d bytes", largestBody)
-	}
-	return q, nil
+	return pod, nil
+}
+
+// read takes the body apart. Its errors are for the caller.
+func read(w http.ResponseWriter, r *http.Request) (q Request, err error) {
+	err = caller.Body(w, r, largestBody, `{"kind": "protected"}`, &q)
+	return q, err
 }

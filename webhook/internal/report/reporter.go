@@ -13,8 +13,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"outrider.dev/webhook/internal/caller"
 )
 
 // Recorder writes Events, without waiting for them. Recorders of k8s.io/client-go/tools/events and those of a
@@ -38,7 +39,7 @@ type Reporter struct {
 	metrics  *metrics
 	log      *slog.Logger
 	reviews  *rate.Limiter
-	pods     *perPod
+	pods     *caller.Limiter
 	now      func() time.Time
 }
 
@@ -52,7 +53,7 @@ func New(o Options) (*Reporter, error) {
 	}
 	return &Reporter{
 		client: o.Client, recorder: o.Recorder, metrics: newMetrics(o.Registerer), log: o.Log,
-		reviews: rate.NewLimiter(reviewsPerSecond, reviewsBurst), pods: &perPod{all: map[types.UID]*allowance{}}, now: time.Now,
+		reviews: rate.NewLimiter(reviewsPerSecond, reviewsBurst), pods: caller.NewLimiter(podInterval, podBurst), now: time.Now,
 	}, nil
 }
 
