@@ -48,7 +48,7 @@ demo: build ## Protect a real PostgreSQL, lose it twice, restore it, and report 
 	$(call program,demo)
 
 .PHONY: test
-test: setup lint race ## Everything that can be tested on this machine; under CI=1 a skip is a failure
+test: setup lint race e2e ## Everything that can be tested on this machine; under CI=1 a skip is a failure
 
 .PHONY: fmt
 fmt: $(lint) ## Format the code as the linter wants it
@@ -87,7 +87,7 @@ cluster-down: ## End the cluster without a trace
 
 .PHONY: e2e
 e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses
-	go test -tags e2e -count=1 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
+	go run ./e2e/testgate -tags e2e -count=1 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
 
 .PHONY: skaffold
 skaffold: setup $(skaffold) ## Run skaffold dev on a cluster of its own, with a registry, and edits that become live

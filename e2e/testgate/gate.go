@@ -24,6 +24,7 @@ type gate struct {
 	out      io.Writer
 	strict   bool
 	selected bool // tests were chosen by name
+	verbose  bool // show what passes, too, as it does
 
 	packages map[string]*pkg
 	passed   int
@@ -93,7 +94,18 @@ func (g *gate) take(e event) {
 		}
 	case "pass", "fail", "skip":
 		t.verdict = e.Action
+		if g.verbose && !strings.Contains(e.Test, "/") {
+			g.print(t.last())
+		}
 	}
+}
+
+// last is the line with its verdict that a test ends with.
+func (t *test) last() string {
+	if len(t.lines) == 0 {
+		return ""
+	}
+	return t.lines[len(t.lines)-1]
 }
 
 // test finds or adds a test, and tells those above it that they have subtests.
@@ -118,7 +130,11 @@ func (g *gate) takePackage(p *pkg, e event) {
 	case "skip": // no test files
 	case "pass":
 		g.count(p, e.Package)
-		g.print(p.lines[max(0, len(p.lines)-1):]...) // ok, package, time
+		if g.verbose {
+			g.print(p.lines...)
+		} else {
+			g.print(p.lines[max(0, len(p.lines)-1):]...) // ok, package, time
+		}
 		if len(p.tests) == 0 && !g.selected {
 			g.problem("%s has test files and ran no test", e.Package)
 		}

@@ -111,6 +111,14 @@ func TestVerdicts(t *testing.T) {
 			want:  []string{"1 passed, 0 failed, 0 skipped\n"},
 		},
 		{
+			name: "what passes is asked for",
+			files: map[string]string{"a/a_test.go": "package a\n\nimport (\n\t\"fmt\"\n\t\"os\"\n\t\"testing\"\n)\n\n" + passing +
+				"\n\nfunc TestMain(m *testing.M) {\n\tcode := m.Run()\n\tfmt.Println(\"a table\")\n\tos.Exit(code)\n}\n"},
+			args: []string{"-v"},
+			want: []string{"--- PASS: TestGood", "a table\n", "ok  \texample.com/m/a\t", "1 passed, 0 failed, 0 skipped\n"},
+			not:  []string{"chatter", "=== RUN"},
+		},
+		{
 			name:  "a selection of nothing",
 			files: map[string]string{"a/a_test.go": tests("a", passing)},
 			args:  []string{"-run", "Nothing"}, code: 1,

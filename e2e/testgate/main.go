@@ -5,6 +5,7 @@
 //
 //	testgate -race -shuffle=on ./...
 //
+// With -v among the arguments it also shows each test's verdict as it comes, and what packages print beside their tests.
 // With -run among the arguments packages without a matching test are fine, as long as one test matches somewhere.
 package main
 
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,7 +49,7 @@ func run(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
-	g := &gate{out: out, strict: os.Getenv("CI") != "" || os.Getenv("STRICT") != "", selected: selects(args)}
+	g := &gate{out: out, strict: os.Getenv("CI") != "" || os.Getenv("STRICT") != "", selected: has(args, "run", "skip"), verbose: has(args, "v")}
 	readErr := g.read(events)
 	code := exitCode(cmd.Wait())
 	if !g.summarize(code == 0) && code == 0 {
@@ -80,13 +82,10 @@ func exitCode(err error) int {
 	}
 }
 
-// selects says whether the arguments choose tests by name.
-func selects(args []string) bool {
-	for _, a := range args {
+// has tells whether one of these flags is among the arguments.
+func has(args []string, flags ...string) bool {
+	return slices.ContainsFunc(args, func(a string) bool {
 		name, _, _ := strings.Cut(strings.TrimLeft(a, "-"), "=")
-		if strings.HasPrefix(a, "-") && (name == "run" || name == "test.run" || name == "skip") {
-			return true
-		}
-	}
-	return false
+		return strings.HasPrefix(a, "-") && slices.Contains(flags, strings.TrimPrefix(name, "test."))
+	})
 }
