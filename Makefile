@@ -102,9 +102,9 @@ terraform: $(tools)/tofu $(alicloud) ## Check the modules of manifests/terraform
 ##@ Longer runs
 
 .PHONY: soak-e2e
-soak-e2e: setup ## On a real cluster: reclaim one node after the other under load, CYCLES=20, and move a database of 1 GiB
+soak-e2e: setup ## On a real cluster: reclaim one node after the other under load, CYCLES=20, move a database of 1 GiB, take OSS away for ten minutes
 	OUTRIDER_CLUSTER_DISK=$(CURDIR)/.cache/disk OUTRIDER_SOAK=1 OUTRIDER_CYCLES=$(if $(filter command,$(origin CYCLES)),$(CYCLES),20) \
-		go test -tags e2e,soak -count=1 -timeout=0 -v -run 'TestManyNotices|TestLargeNotice' ./e2e/mission
+		go test -tags e2e,soak -count=1 -timeout=0 -v -run 'TestManyNotices|TestLargeNotice|TestStorageLongAway' ./e2e/mission
 
 .PHONY: soak
 soak: ## Load, kill, restore elsewhere, compare: CYCLES=50; SEED=n repeats a run

@@ -46,6 +46,9 @@ func TestLargeNotice(t *testing.T) {
 	d.nothingLost()
 }
 
+// TestStorageLongAway takes OSS away for ten minutes.
+func TestStorageLongAway(t *testing.T) { storageAway(t, 10*time.Minute) }
+
 // renewNow takes a node away and brings a new one of that name.
 func renewNow(t *testing.T, name string) {
 	t.Helper()

@@ -14,11 +14,11 @@ import (
 	"outrider.dev/e2e/devcloud/oss"
 )
 
-// awayFor is how long OSS is away in TestStorageAway.
-const awayFor = 90 * time.Second
-
 // TestStorageAway takes OSS away under load. The database does not notice, and is protected again soon after.
-func TestStorageAway(t *testing.T) {
+func TestStorageAway(t *testing.T) { storageAway(t, 90*time.Second) }
+
+func storageAway(t *testing.T, while time.Duration) {
+	t.Helper()
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -33,7 +33,7 @@ func TestStorageAway(t *testing.T) {
 		}
 		return err
 	})
-	timer := time.NewTimer(awayFor)
+	timer := time.NewTimer(while)
 	defer timer.Stop()
 	<-timer.C
 	d.advances()
