@@ -89,7 +89,7 @@ func newRootCommand(a *app) *cobra.Command {
 	a.commonFlags(root.PersistentFlags())
 	root.AddCommand(
 		newRunCommand(a), newRestoreCommand(a), newBackupCommand(a), newStatusCommand(a), newUnprotectCommand(a),
-		newListCommand(a), newWhyCommand(a), newVerifyCommand(a), newExpireCommand(a), newVersionCommand(a),
+		newListCommand(a), newWhyCommand(a), newVerifyCommand(a), newDrillCommand(a), newExpireCommand(a), newVersionCommand(a),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitHelp()},
 	)
 	return root

@@ -31,6 +31,7 @@ const (
 	exitRefused     exitCode = 7
 	exitSuperseded  exitCode = 8
 	exitNotAllSaved exitCode = 9
+	exitDrill       exitCode = 10
 )
 
 // exitMeaning documents a code.
@@ -52,6 +53,7 @@ func exitMeanings() []exitMeaning {
 		{exitRefused, "refused to protect data: a directory that is not empty, a disk that is older than its archive or foreign to it, other content under the same name"},
 		{exitSuperseded, "another writer has taken over"},
 		{exitNotAllSaved, "not everything that was committed could be shipped"},
+		{exitDrill, "a restore drill was held and not passed: the archive, or what is restored from it, is not good"},
 	}
 }
 
@@ -109,6 +111,7 @@ func exitOf(err error) exitCode {
 	}{
 		{exitSuperseded, []error{epoch.ErrSuperseded, ship.ErrNotOwner, errSupersededStatus}},
 		{exitNotAllSaved, []error{drain.ErrNotAll}},
+		{exitDrill, []error{errDrill}},
 		{exitRefused, []error{restore.ErrNotEmpty, errRefused, ship.ErrStale, epoch.ErrForeign, archive.ErrConflict, retention.ErrBusy}},
 		{exitDamaged, []error{archive.ErrCorrupt, errProblems, restore.ErrHole, restore.ErrNoSnapshot}},
 		{exitUsage, []error{errUsage, restore.ErrTargetTooEarly, restore.ErrAmbiguous, restore.ErrNoTimeline}},

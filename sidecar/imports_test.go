@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"sidecar/internal/retention":           {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/verify":              {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/restore":             {"sidecar/internal/archive", "sidecar/internal/wal"},
+	"sidecar/internal/drill":               {},
 	"sidecar/internal/epoch":               {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/drain":               {"sidecar/internal/archive", "sidecar/internal/wal"},
 	"sidecar/internal/journal":             {"sidecar/internal/archive", "sidecar/internal/wal"},

@@ -64,6 +64,9 @@ func (s *Stage) Close() error {
 	return os.RemoveAll(s.Dir)
 }
 
+// BinDir is where PostgreSQL's programs are.
+func (s *Stage) BinDir() string { return s.pgBin }
+
 // Hand gives a directory with all that is in it to the user that runs PostgreSQL.
 func (s *Stage) Hand(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -21,6 +21,7 @@ const (
 	receiptsDir    = "outrider/receipts/"
 	heartbeatsDir  = "outrider/heartbeats/"
 	journalDir     = "outrider/journal/"
+	drillsDir      = "outrider/drills/"
 )
 
 // ProbeKey is an object that a bucket may hold from being tested, before anything was archived. It never counts.
