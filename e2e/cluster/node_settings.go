@@ -139,7 +139,7 @@ func (n *Node) kubeletSettings() object {
 		"cgroupDriver": "cgroupfs", "cgroupRoot": "/" + n.cgroup, "enforceNodeAllocatable": []string{},
 		"failCgroupV1": false, "failSwapOn": false, "oomScoreAdj": 0,
 		"volumePluginDir": "/run/volume-plugins", "providerID": n.spec.ProviderID,
-		"nodeStatusUpdateFrequency": "5s", "nodeLeaseDurationSeconds": 12,
+		"nodeStatusUpdateFrequency": "5s", "nodeLeaseDurationSeconds": 12, "volumeStatsAggPeriod": "10s",
 		// What was imported cannot be pulled again.
 		"imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
 		"evictionHard": object{

@@ -36,7 +36,7 @@ type database struct {
 // protected. Each change is a pair: what to replace in the manifests, and by what.
 func protect(t *testing.T, changes ...string) *database {
 	t.Helper()
-	d := setUp(t, "testdata/orders", "shop", changes...)
+	d := setUp(t, "testdata/orders", spaceOf(t), changes...)
 	d.untilProtected()
 	return d
 }

@@ -14,7 +14,8 @@ import (
 // script. It has less time than the script needs. Nothing of that may count as the database: the next pod begins anew, and
 // runs the whole script.
 func TestEntrypoint(t *testing.T) {
-	d := setUp(t, "testdata/seeded", "shop")
+	t.Parallel()
+	d := setUp(t, "testdata/seeded", spaceOf(t))
 	d.until("the script to run", func(ctx context.Context) error {
 		out, err := field.Kubectl(ctx, "-n", d.namespace, "logs", d.pod, "-c", "postgres").CombinedOutput()
 		if err == nil && !strings.Contains(string(out), "seed.sql") {

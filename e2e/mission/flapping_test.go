@@ -24,7 +24,7 @@ var flaps = []metadata.Fault{
 	{Kind: metadata.Delay, Seconds: 3}, // longer than is waited for
 }
 
-// TestFlappingMetadata has a metadata service of which every third answer is wrong, late or missing. That is no notice, and
+// TestFlappingMetadata has a metadata service of which every second answer is wrong, late or missing. That is no notice, and
 // the notice that it gives after errors is heeded.
 func TestFlappingMetadata(t *testing.T) {
 	d := protect(t)
@@ -75,8 +75,8 @@ func TestFlappingMetadata(t *testing.T) {
 	d.nothingLost()
 }
 
-// nowAndThen lets two questions of three through, for longer than there is time.
-func nowAndThen() []metadata.Fault { return faults(2, 50*len(flaps)) }
+// nowAndThen lets every second question through, for longer than there is time.
+func nowAndThen() []metadata.Fault { return faults(1, 50*len(flaps)) }
 
 // faults are n faults of all kinds in turn, with so many right answers before each.
 func faults(right, n int) (all []metadata.Fault) {

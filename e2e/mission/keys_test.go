@@ -26,6 +26,7 @@ import (
 
 // TestRotatedKeys changes the key in that order. Nothing is lost, and nothing is said to be wrong.
 func TestRotatedKeys(t *testing.T) {
+	t.Parallel()
 	d := protectWithKey(t)
 	stop := d.load()
 	d.useKey("second")
@@ -54,6 +55,7 @@ func TestRotatedKeys(t *testing.T) {
 // TestRevokedKey revokes the key that is in use, as after a leak, and changes the Secret and the sidecar afterwards. The
 // database does not notice, and what was written meanwhile is shipped.
 func TestRevokedKey(t *testing.T) {
+	t.Parallel()
 	d := protectWithKey(t)
 	stop := d.load()
 	first := d.here()
@@ -104,9 +106,9 @@ func (d *database) issue(name string) {
 // protectWithKey is protect with a key of the test's own.
 func protectWithKey(t *testing.T) *database {
 	t.Helper()
-	d := found(t, "shop", "orders-0")
+	d := found(t, spaceOf(t), "orders-0")
 	d.issue("first")
-	d.install("testdata/orders", "OSS_ACCESS_KEY_ID: devcloud", "OSS_ACCESS_KEY_ID: "+d.keyID("first"),
+	d.install("testdata/orders", "namespace: shop", "namespace: "+d.namespace, "name: shop", "name: "+d.namespace, "OSS_ACCESS_KEY_ID: devcloud", "OSS_ACCESS_KEY_ID: "+d.keyID("first"),
 		"OSS_ACCESS_KEY_SECRET: devcloud-secret", "OSS_ACCESS_KEY_SECRET: "+d.keyID("first")+"-secret")
 	d.follow()
 	d.untilProtected()

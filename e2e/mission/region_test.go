@@ -38,8 +38,9 @@ const (
 // there may not go on with the database before a person says so, then it has the longest beginning that came through whole,
 // tells exactly what is missing, and goes on. What comes through later changes nothing.
 func TestAnotherRegion(t *testing.T) {
-	far := openRegion(t) // it is there longer than the database
-	d := settle(t, "testdata/orders")
+	far := openRegion(t)                     // it is there longer than the database
+	d := setUp(t, "testdata/orders", "shop") // as the other region's manifest says
+	d.untilProtected()
 	random := rand.New(rand.NewPCG(world.Number(t, "OUTRIDER_SEED", uint64(time.Now().UnixNano())), 0))
 	stop := d.load()
 	d.exec("SELECT pg_switch_wal()")

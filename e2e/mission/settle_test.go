@@ -27,12 +27,15 @@ const timelineOf = "SELECT timeline_id FROM pg_control_checkpoint()"
 // settle installs a variant of the example of README, with an archive of its own, and waits until it is protected.
 func settle(t *testing.T, dir string) *database {
 	t.Helper()
-	d := found(t, "shop", "orders-0")
-	d.install(dir)
-	d.follow()
-	d.until("the pod to be ready", func(ctx context.Context) error { _, err := d.ready(ctx); return err })
+	d := setUp(t, dir, spaceOf(t))
 	d.untilProtected()
 	return d
+}
+
+// spaceOf is the namespace of a test, which others may run beside.
+func spaceOf(t *testing.T) string {
+	t.Helper()
+	return "shop-" + strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))
 }
 
 // found is a database that is not installed yet. Its namespace goes with the test.
@@ -42,16 +45,26 @@ func found(t *testing.T, namespace, pod string) *database {
 	d.root = d.prefix() + "/" + d.namespace + "/" + d.pod
 	d.figures = &figures{scenario: strings.TrimPrefix(t.Name(), "Test")}
 	closing.add(d.figures)
-	asked := field.Cloud.OSS.Requests().Total()
+	asked := d.requests()
 	t.Cleanup(func() {
 		d.figures.failed = t.Failed()
-		d.figures.requests = int64(field.Cloud.OSS.Requests().Total() - asked)
+		d.figures.requests = d.requests() - asked
 		if t.Failed() {
 			d.tell()
 		}
 		_ = field.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=120s", "--ignore-not-found").Run()
 	})
 	return d
+}
+
+// requests are the latest ones to OSS about this test's archives; about twenty thousand are remembered in all.
+func (d *database) requests() (n int64) {
+	for _, r := range field.Cloud.OSS.Recent(0) {
+		if strings.HasPrefix(r.Key, d.prefix()+"/") {
+			n++
+		}
+	}
+	return n
 }
 
 // prefix is where this test's archives are.

@@ -32,6 +32,7 @@ func TestDrain(t *testing.T) {
 
 // TestForce deletes the pod without waiting for anybody. The receipt may only say clean if it was.
 func TestForce(t *testing.T) {
+	t.Parallel()
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -55,6 +56,7 @@ func TestForce(t *testing.T) {
 // TestInPlace breaks one thing after the other in a pod that stays where it is. Nothing is lost, and no restore touches the
 // data.
 func TestInPlace(t *testing.T) {
+	t.Parallel()
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -88,6 +90,7 @@ func TestInPlace(t *testing.T) {
 // TestSandbox kills what holds the pod's namespaces, as a reboot of the node does: all containers start anew on the same
 // disk.
 func TestSandbox(t *testing.T) {
+	t.Parallel()
 	d := protect(t)
 	stop := d.load()
 	first := d.here()

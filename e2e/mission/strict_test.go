@@ -13,10 +13,16 @@ import (
 )
 
 // TestRestricted protects a database in a namespace that admits restricted pods only.
-func TestRestricted(t *testing.T) { deletedIn(t, "testdata/restricted") }
+func TestRestricted(t *testing.T) {
+	t.Parallel()
+	deletedIn(t, "testdata/restricted")
+}
 
 // TestQuota protects a database in a namespace where each container has to say what it needs.
-func TestQuota(t *testing.T) { deletedIn(t, "testdata/quota") }
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	deletedIn(t, "testdata/quota")
+}
 
 // deletedIn deletes the pod of a variant of the example under load.
 func deletedIn(t *testing.T, dir string) {
@@ -33,6 +39,7 @@ func deletedIn(t *testing.T, dir string) {
 
 // TestDeployment restarts a Deployment, whose pods have another name each.
 func TestDeployment(t *testing.T) {
+	t.Parallel()
 	d := found(t, "web", "sessions")
 	d.install("testdata/deployment")
 	d.pod = d.podOf("sessions", "")

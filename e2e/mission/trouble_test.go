@@ -15,14 +15,17 @@ import (
 )
 
 // TestStorageAway takes OSS away under load. The database does not notice, and is protected again soon after.
-func TestStorageAway(t *testing.T) { storageAway(t, 90*time.Second) }
+func TestStorageAway(t *testing.T) {
+	t.Parallel()
+	storageAway(t, 90*time.Second)
+}
 
 func storageAway(t *testing.T, while time.Duration) {
 	t.Helper()
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
-	if err := field.Cloud.OSS.SetFaults(oss.Fault{Op: "*", Kind: oss.Status}); err != nil {
+	if err := field.Cloud.OSS.SetFaults(oss.Fault{Prefix: d.prefix() + "/", Kind: oss.Status}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = field.Cloud.OSS.SetFaults() })

@@ -47,7 +47,7 @@ type Request struct {
 	Time        time.Time     `json:"time"`
 	Operation   string        `json:"operation"`
 	Bucket      string        `json:"bucket,omitempty"`
-	Key         string        `json:"key,omitempty"`
+	Key         string        `json:"key,omitempty"` // of a listing the prefix
 	AccessKeyID string        `json:"access_key_id,omitempty"`
 	Status      int           `json:"status"` // 0 if there was no answer
 	Result      string        `json:"result"`
@@ -71,7 +71,7 @@ func (k *counters) reset() {
 
 func (k *counters) count(c *call) {
 	r := Request{
-		Time: c.start, Operation: c.op.name, Bucket: c.bucket, Key: c.key, AccessKeyID: c.claimedKeyID(),
+		Time: c.start, Operation: c.op.name, Bucket: c.bucket, Key: c.policyKey().Key, AccessKeyID: c.claimedKeyID(),
 		Status: c.w.status, Result: or(c.code, OK), BytesIn: c.body.n, BytesOut: c.w.n, Duration: time.Since(c.start),
 	}
 	if c.w.discard {
