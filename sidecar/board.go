@@ -55,6 +55,7 @@ type statusReport struct {
 	Trouble           string       `json:"trouble,omitempty"`
 	TroubleSince      *time.Time   `json:"trouble_since,omitempty"`
 	outlook
+	Drills          *drillStatus       `json:"restore_drills,omitempty"` // nil without drill-max-age, or not known yet
 	Holdings        *archived          `json:"archived,omitempty"`
 	LastSnapshot    *snapshotInfo      `json:"last_snapshot,omitempty"`
 	SnapshotRunning *snapshotRun       `json:"snapshot_running,omitempty"`

@@ -46,6 +46,13 @@ func newCollector(g *guard) *collector {
 	add("outrider_snapshot_newest_timestamp_seconds", "When the newest snapshot that a restore could begin with was completed, whoever took it, Unix time.")
 	add("outrider_snapshot_newest_raw_bytes", "Size of the newest snapshot before compression.")
 
+	add("outrider_drill_due_timestamp_seconds", "When a restore drill has to have been passed at the latest, Unix time; absent without drill-max-age.")
+	add("outrider_drill_last_timestamp_seconds", "When the newest restore drill came to its verdict, Unix time; like all of drills absent without drill-max-age, or a drill.")
+	add("outrider_drill_last_passed", "1 if the newest restore drill was passed, 0 if it was not.")
+	add("outrider_drill_last_success_timestamp_seconds", "When a restore drill was last passed, Unix time.")
+	add("outrider_drill_last_verified_lsn_bytes", "Position up to which the last restore drill that was passed had replayed, as a byte number.")
+	add("outrider_drill_last_restore_duration_seconds", "How long it took in that drill until the restored server answered.")
+
 	add("outrider_archive_objects",
 		"Objects in the archive by kind: snapshot, segment (of WAL), chunk (WAL not in a segment yet), record (claims, receipts, journal).", "kind", "storage_class")
 	add("outrider_archive_bytes", "Size of the objects in the archive, by the same kinds. What unfinished uploads hold is not in it.", "kind", "storage_class")
@@ -119,6 +126,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		s.time("outrider_snapshot_newest_timestamp_seconds", &l.Taken)
 		s.bytes("outrider_snapshot_newest_raw_bytes", &l.Raw)
 	}
+	s.drills(r.Drills)
 	s.holdings()
 	for phase, v := range r.StopPhases {
 		s.gauge("outrider_stop_phase_duration_seconds", v, phase)

@@ -55,7 +55,7 @@ func newRunCommand(a *app) *cobra.Command {
 	a.passwordFlag(cmd.Flags())
 	a.evacuationFlags(cmd.Flags())
 	a.policyFlags(cmd.Flags(), "rpo", "rto", "backup-schedule", "retention", "min-backups", "grace", "superseded", "take-over", "adopt",
-		"max-wal-backlog", "storage-class", "encryption", "archiving")
+		"max-wal-backlog", "storage-class", "encryption", "archiving", "drill-max-age")
 	return cmd
 }
 

@@ -32,7 +32,9 @@ type voyage struct {
 	keeper    *epoch.Keeper
 	snapshots []archive.Backup // those that a restore could start from
 	gapFrom   wal.LSN
-	leftovers []leftover  // not sealed yet
+	leftovers []leftover // not sealed yet
+	bornAt    time.Time  // of the archive's first writer
+	drills    drillBook
 	level     atomic.Bool // what was flushed when the voyage began is durable
 	flow      flow        // of the server's WAL
 	look      *positions  // nil without a server
@@ -80,6 +82,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { v.catchUp(ctx, soft); return nil })
 	group.Go(func() error { v.sealLeftovers(ctx); return nil })
 	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
+	group.Go(func() error { return v.watchDrills(until(ctx, soft)) })
 	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })
 	err := group.Wait()
 	if errors.Is(err, ship.ErrGap) {

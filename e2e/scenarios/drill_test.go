@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"os"
@@ -239,6 +240,16 @@ func TestDrillWithoutChecksums(t *testing.T) {
 		t.Errorf("the result is %+v", d)
 	}
 	says(t, said, "unknown: the server keeps no page checksums")
+	w.Terminate(o)
+
+	// A sidecar that expects drills shows it.
+	o = w.Protect(p, "--drill-max-age", "36h")
+	var shown string
+	w.Until("the drill to be shown", func(ctx context.Context) bool {
+		shown, _ = w.Stage.Do(ctx, w.Cloud, w.Root, "status", "--listen", strings.TrimPrefix(o.URL, "http://"))
+		return strings.Contains(shown, "last restore drill passed")
+	})
+	says(t, shown, d.LSN, "restore drill due")
 	w.StopServer(p, syscall.SIGINT)
 	w.Finish(o)
 }

@@ -90,6 +90,11 @@ func promiseFields() []field {
 		},
 			func(p *Policy) *time.Duration { return &p.Retention }, time.Hour, 3650*Day),
 		minBackups(),
+		duration(Key{
+			Name: "drill-max-age", Env: "OUTRIDER_DRILL_MAX_AGE", Unset: "no drills are expected", Form: "36h",
+			Doc: "how old the last restore drill that was passed may become; see `outrider drill`",
+		},
+			func(p *Policy) *time.Duration { return &p.DrillMaxAge }, time.Hour, 365*Day),
 	}
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,8 +66,9 @@ func choice[T ~string](k Key, at func(*Policy) *T, values ...T) field {
 	}
 }
 
+// duration takes Key.Form for an example where there is no default.
 func duration(k Key, at func(*Policy) *time.Duration, low, high time.Duration) field {
-	k.Form = fmt.Sprintf("%s to %s, such as %s", FormatDuration(low), FormatDuration(high), k.Default)
+	k.Form = fmt.Sprintf("%s to %s, such as %s", FormatDuration(low), FormatDuration(high), cmp.Or(k.Default, k.Form))
 	return field{
 		Key: k,
 		set: func(p *Policy, v string) error {

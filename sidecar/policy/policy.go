@@ -33,6 +33,7 @@ type Policy struct {
 	BackupSchedule string        // cron with five fields, UTC
 	Retention      time.Duration // length of the recovery window
 	MinBackups     int           // verified snapshots that are kept whatever their age
+	DrillMaxAge    time.Duration // by when after the last one a restore drill has to be passed; 0: no drills are expected
 
 	Restore       RestoreMode
 	RestoreFrom   string // root of another cluster to restore from, or empty

@@ -68,6 +68,7 @@ func randomAnnotations(r *rand.Rand) map[string]string {
 		"backup-schedule": func(r *rand.Rand) string { return fmt.Sprintf("%d */%d * * *", r.IntN(60), 1+r.IntN(23)) },
 		"retention":       span(time.Hour, 3650*policy.Day),
 		"min-backups":     func(r *rand.Rand) string { return fmt.Sprint(1 + r.IntN(1000)) },
+		"drill-max-age":   span(time.Hour, 365*policy.Day),
 		"restore":         pick("auto", "required"),
 		"restore-from":    pick("oss://other/x/", "oss://other/x/y/z@2"),
 		"restore-target":  target,

@@ -33,6 +33,7 @@ type Status struct {
 	Restore       *time.Duration // predicted, from its start to the first write
 	RestoreTarget time.Duration  // the policy's rto
 	Restored      *Restored      // what the running server came out of
+	Drill         *Drill         // nil where none are expected
 
 	From      *time.Time // begin of the recovery window
 	Retention time.Duration
@@ -70,6 +71,13 @@ type Sample struct {
 type Restored struct {
 	Snapshot          string
 	Started, Finished time.Time
+}
+
+// Drill is the last restore drill that was passed.
+type Drill struct {
+	Passed   *time.Time // nil: none was yet
+	LSN      string     // up to which it replayed
+	Answered time.Duration
 }
 
 // Snapshot is one that a restore could begin with.

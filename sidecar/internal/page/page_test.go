@@ -298,3 +298,20 @@ func TestUnits(t *testing.T) {
 		t.Errorf("count: %q", got)
 	}
 }
+
+// Drills are spoken of where they are expected. That none was passed yet is no verdict, and said so.
+func TestDrills(t *testing.T) {
+	const fact = "Last restore drill that was passed"
+	s := healthy()
+	if text := read(t, render(t, s)); strings.Contains(text, "drill") {
+		t.Errorf("nobody expects drills, and the page says: %s", text)
+	}
+	s.Drill = &Drill{}
+	if text := read(t, render(t, s)); !strings.Contains(text, fact+" none yet") {
+		t.Errorf("no drill was passed yet, and the page says: %s", text)
+	}
+	s.Drill = &Drill{Passed: ago(3 * time.Hour), LSN: "0/5A3C1F8", Answered: 41 * time.Second}
+	if text := read(t, render(t, s)); !strings.Contains(text, fact+" 3 h ago at 12:09:26Z, up to 0/5A3C1F8, answered after 41 s") {
+		t.Errorf("the page does not tell of the drill: %s", text)
+	}
+}

@@ -152,6 +152,14 @@ func (v *view) restores(s Status) {
 			Note: "from " + r.Snapshot + ", over at " + at(r.Finished, s.Now).Text,
 		})
 	}
+	if d := s.Drill; d != nil {
+		f := fact{Name: "Last restore drill that was passed", Value: "none yet", Missing: true}
+		if d.Passed != nil {
+			m := at(*d.Passed, s.Now)
+			f = fact{Name: f.Name, Value: m.Ago, Note: "at " + m.Text + ", up to " + d.LSN + ", answered after " + duration(d.Answered)}
+		}
+		v.Restores = append(v.Restores, f)
+	}
 	for _, p := range s.StopPhases {
 		v.Restores = append(v.Restores, fact{Name: "Stop, " + p.Name, Value: duration(p.Took)})
 	}

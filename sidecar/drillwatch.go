@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/page"
+)
+
+const (
+	// drillInterval is how often the archive is asked for results of drills: one request each time, and one for each new
+	// result. A drill is held by another pod, so nothing else tells.
+	drillInterval = 15 * time.Minute
+	// drillsRead is how many results are read at most to find the last one that was passed.
+	drillsRead = 20
+)
+
+// drillStatus is what the archive says of restore drills. It is never changed once it is there.
+type drillStatus struct {
+	Last   *archive.Drill `json:"last,omitempty"`        // whatever came of it
+	Passed *archive.Drill `json:"last_passed,omitempty"` // the last one that was
+	Due    time.Time      `json:"due"`                   // when one has to have been passed at the latest
+}
+
+// drillBook remembers what was read. Only watchDrills touches it.
+type drillBook struct {
+	key    string // of the newest result that was read
+	status *drillStatus
+}
+
+// watchDrills reads the results of restore drills, if the policy asks for drills, until ctx ends.
+func (v *voyage) watchDrills(ctx context.Context) error {
+	if v.policy.DrillMaxAge == 0 {
+		return nil
+	}
+	tick := time.NewTicker(drillInterval)
+	defer tick.Stop()
+	for {
+		if err := v.readDrills(ctx); err != nil && ctx.Err() == nil {
+			v.log.Warn("the results of restore drills could not be read, it is tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// readDrills looks for results that are newer than the last one.
+func (v *voyage) readDrills(ctx context.Context) error {
+	keys, err := v.arch.DrillKeys(ctx, v.drills.key)
+	if err != nil {
+		return err
+	}
+	next := drillStatus{Due: v.bornAt.Add(v.policy.DrillMaxAge)}
+	if before := v.drills.status; before != nil {
+		next.Last, next.Passed = before.Last, before.Passed
+	}
+	fresh := false
+	for i, key := range slices.Backward(keys) {
+		d, err := v.arch.Drill(ctx, key)
+		if errors.Is(err, archive.ErrCorrupt) {
+			v.log.Warn("the result of a restore drill cannot be read and is passed over", "object", key, "error", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !fresh {
+			fresh, next.Last = true, &d
+		}
+		if d.Passed {
+			next.Passed = &d
+		}
+		if d.Passed || len(keys)-i >= drillsRead {
+			break
+		}
+	}
+	if next.Passed != nil {
+		next.Due = next.Passed.VerifiedAt.Add(v.policy.DrillMaxAge)
+	}
+	if n := len(keys); n > 0 {
+		v.drills.key = keys[n-1]
+	}
+	if fresh && !next.Last.Passed {
+		v.log.Error("the last restore drill was not passed", "object", v.drills.key, "failure", next.Last.Failure)
+	}
+	v.drills.status = &next
+	v.board.update(func(r *statusReport) { r.Drills = &next })
+	return nil
+}
+
+// born is when the first writer of an archive began, now for a new one: until the first drill that counts.
+func born(epochs []archive.Epoch) time.Time {
+	if len(epochs) > 0 {
+		return epochs[0].ClaimedAt
+	}
+	return time.Now()
+}
+
+func (d *drillStatus) text(w io.Writer) {
+	if d == nil {
+		return
+	}
+	if l := d.Last; l != nil && !l.Passed {
+		row(w, "RESTORE DRILL NOT PASSED", timeText(l.VerifiedAt)+": "+l.Failure)
+	}
+	verified := "none was passed yet"
+	if p := d.Passed; p != nil {
+		verified = fmt.Sprintf("%s, up to %s, it answered after %.0f s", timeText(p.VerifiedAt), p.LSN, p.ReadySeconds)
+	}
+	row(w, "last restore drill passed", verified)
+	due := timeText(d.Due)
+	if d.overdue(time.Now()) {
+		due += ", OVERDUE"
+	}
+	row(w, "restore drill due", due)
+}
+
+func (d *drillStatus) overdue(now time.Time) bool { return now.After(d.Due) }
+
+// onPage adds what is to be said of drills.
+func (d *drillStatus) onPage(s *page.Status) {
+	if d == nil {
+		return
+	}
+	if l := d.Last; l != nil && !l.Passed {
+		s.Troubles = append(s.Troubles, page.Trouble{What: "The last restore drill was not passed", Why: l.Failure, Since: l.VerifiedAt})
+	}
+	if d.overdue(s.Now) {
+		s.Troubles = append(s.Troubles, page.Trouble{
+			What: "A restore drill is overdue", Why: "None was passed for as long as the policy's drill-max-age: is its CronJob there, and how did its last pod end?", Since: d.Due,
+		})
+	}
+	s.Drill = &page.Drill{}
+	if p := d.Passed; p != nil {
+		s.Drill = &page.Drill{Passed: &p.VerifiedAt, LSN: p.LSN.String(), Answered: *secondsOf(&p.ReadySeconds)}
+	}
+}
+
+// drills are the metrics of restore drills.
+func (s scrape) drills(d *drillStatus) {
+	if d == nil {
+		return
+	}
+	s.time("outrider_drill_due_timestamp_seconds", &d.Due)
+	if l := d.Last; l != nil {
+		s.time("outrider_drill_last_timestamp_seconds", &l.VerifiedAt)
+		passed := 0.0
+		if l.Passed {
+			passed = 1
+		}
+		s.gauge("outrider_drill_last_passed", passed)
+	}
+	if p := d.Passed; p != nil {
+		s.time("outrider_drill_last_success_timestamp_seconds", &p.VerifiedAt)
+		s.gauge("outrider_drill_last_verified_lsn_bytes", float64(p.LSN))
+		s.gauge("outrider_drill_last_restore_duration_seconds", p.ReadySeconds)
+	}
+}
