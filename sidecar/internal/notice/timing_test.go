@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"outrider.dev/sidecar/internal/notice"
 )
 
@@ -169,11 +171,19 @@ func TestGarbageIsNoToken(t *testing.T) {
 	})
 }
 
+func TestNothingIsKnownBeforeAnythingWasAsked(t *testing.T) {
+	w := &watch{t: t, reg: prometheus.NewRegistry()}
+	notice.New(notice.Config{Registerer: w.reg})
+	if v, known := w.gauge("outrider_metadata_errors_total"); !known || v != 0 {
+		t.Errorf("%v errors, known %v", v, known)
+	}
+	if v, known := w.gauge("outrider_metadata_up"); known {
+		t.Errorf("outrider_metadata_up is %v", v)
+	}
+}
+
 func TestErrorsAreLoggedOnceAMinuteAndRecoveryOnce(t *testing.T) {
 	inBubble(t, func(h *host, w *watch) {
-		if _, known := w.gauge("outrider_metadata_up"); known {
-			t.Error("outrider_metadata_up is known before anything was asked")
-		}
 		time.Sleep(time.Minute)
 		h.set(true)
 		time.Sleep(10 * time.Minute)
