@@ -146,3 +146,11 @@ func checkStorageClass(v string) (string, error) {
 func checkEncryption(v string) (string, error) {
 	return matching(`none|AES256|KMS(:[-A-Za-z0-9/:_]{1,128})?`, 256, "none, AES256, KMS or KMS:KEY-ID")(v)
 }
+
+// checkQuery leaves the judgement to PostgreSQL; what cannot be in a variable of the environment can be in none.
+func checkQuery(v string) (string, error) {
+	if strings.TrimSpace(v) == "" || strings.ContainsRune(v, 0) {
+		return "", errors.New("it is no query: expected one such as select count(*) > 0 from orders")
+	}
+	return v, nil
+}

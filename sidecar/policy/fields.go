@@ -9,7 +9,7 @@ import (
 
 // fields is the table of all keys, in the order in which they are documented.
 func fields() []field {
-	return slices.Concat(placeFields(), identityFields(), promiseFields(), restoreFields(), storageFields(), processFields())
+	return slices.Concat(placeFields(), identityFields(), promiseFields(), drillFields(), restoreFields(), storageFields(), processFields())
 }
 
 // placeFields say where the archive is.
@@ -90,6 +90,23 @@ func promiseFields() []field {
 		},
 			func(p *Policy) *time.Duration { return &p.Retention }, time.Hour, 3650*Day),
 		minBackups(),
+	}
+}
+
+// drillFields say how it is proven that a restore works.
+func drillFields() []field {
+	return []field{
+		text(Key{
+			Name: "drill", Env: "OUTRIDER_DRILL", PodOnly: true, Unset: "the pod is a database, not a drill", Form: "the `cluster` of a database in the same namespace",
+			Doc: "on a pod of a Job: hold a restore drill of that database, record the verdict, and end",
+		},
+			func(p *Policy) *string { return &p.Drill },
+			matching(subdomainPattern+`(@[1-9][0-9]*)?`, maxSubdomain, "the name of a database, such as orders-0")),
+		text(Key{
+			Name: "drill-query", Env: "OUTRIDER_DRILL_QUERY", PodOnly: true, Unset: "nothing is asked", Form: "a query that only reads",
+			Doc: "must succeed in the restored database and answer with at least one row, whose first column is not false",
+		},
+			func(p *Policy) *string { return &p.DrillQuery }, checkQuery),
 		duration(Key{
 			Name: "drill-max-age", Env: "OUTRIDER_DRILL_MAX_AGE", Unset: "no drills are expected", Form: "36h",
 			Doc: "how old the last restore drill that was passed may become; see `outrider drill`",

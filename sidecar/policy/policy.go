@@ -35,6 +35,9 @@ type Policy struct {
 	MinBackups     int           // verified snapshots that are kept whatever their age
 	DrillMaxAge    time.Duration // by when after the last one a restore drill has to be passed; 0: no drills are expected
 
+	Drill      string // the database that this pod holds a restore drill of, instead of being one
+	DrillQuery string // what the restored database is asked in that drill
+
 	Restore       RestoreMode
 	RestoreFrom   string // root of another cluster to restore from, or empty
 	RestoreTarget Target

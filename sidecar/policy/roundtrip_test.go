@@ -68,6 +68,8 @@ func randomAnnotations(r *rand.Rand) map[string]string {
 		"backup-schedule": func(r *rand.Rand) string { return fmt.Sprintf("%d */%d * * *", r.IntN(60), 1+r.IntN(23)) },
 		"retention":       span(time.Hour, 3650*policy.Day),
 		"min-backups":     func(r *rand.Rand) string { return fmt.Sprint(1 + r.IntN(1000)) },
+		"drill":           pick("orders-0", "orders", "orders-0@2"),
+		"drill-query":     pick("select 1", "select count(*) > 0\nfrom \"a=b\" where x = '$1 $(y)'"),
 		"drill-max-age":   span(time.Hour, 365*policy.Day),
 		"restore":         pick("auto", "required"),
 		"restore-from":    pick("oss://other/x/", "oss://other/x/y/z@2"),

@@ -77,7 +77,7 @@ func Pod(pod *corev1.Pod, in Input) (Decision, error) {
 		return Decision{Reason: reason, Warnings: w.warnings}, err
 	}
 	d := Decision{Reason: reason, Warnings: w.warnings}
-	if reason == Injected {
+	if reason == Injected || reason == Drill {
 		d.Policy, d.Sources = w.policy, w.sources
 	}
 	if !equality.Semantic.DeepEqual(pod, w.pod) {
@@ -109,6 +109,9 @@ func (w *work) decide() (Reason, error) {
 	if reason, alone := leftAlone(w.pod); alone {
 		return reason, nil
 	}
+	if isDrill(w.pod) {
+		return w.decideDrill()
+	}
 	found, err := w.detect()
 	if err != nil {
 		return "", err
@@ -134,7 +137,7 @@ func leftAlone(pod *corev1.Pod) (Reason, bool) {
 	if pod.Annotations[policy.Prefix+"protect"] == string(policy.ProtectDisabled) {
 		return OptedOut, true
 	}
-	if owner := controllerOf(pod); owner != nil && owner.Kind == "Job" {
+	if owner := controllerOf(pod); owner != nil && owner.Kind == "Job" && !isDrill(pod) {
 		return JobPod, true
 	}
 	return "", false

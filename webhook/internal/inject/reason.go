@@ -12,6 +12,9 @@ type Reason string
 // Injected means that the pod is protected.
 const Injected Reason = "injected"
 
+// Drill means that the pod holds a restore drill of a database and ends.
+const Drill Reason = "drill"
+
 // The pod is none of ours and is admitted as it is.
 const (
 	OptedOut   Reason = "opted_out"   // the annotation protect says disabled
@@ -38,7 +41,7 @@ const (
 // Reasons are all of them, in the order of their declaration.
 func Reasons() []Reason {
 	return []Reason{
-		Injected, OptedOut, MirrorPod, JobPod, NoPostgres, BadPolicy, NoContainer, ManyContainers, NoIdentity, CopiedIdentity,
+		Injected, Drill, OptedOut, MirrorPod, JobPod, NoPostgres, BadPolicy, NoContainer, ManyContainers, NoIdentity, CopiedIdentity,
 		SharedIdentity, DataUnknown, DataUnreachable, UserUnknown, NameTaken, PostgresVanished,
 	}
 }
@@ -46,7 +49,7 @@ func Reasons() []Reason {
 // Refused tells whether a pod with this reason must not be admitted.
 func (r Reason) Refused() bool {
 	switch r {
-	case Injected, OptedOut, MirrorPod, JobPod, NoPostgres:
+	case Injected, Drill, OptedOut, MirrorPod, JobPod, NoPostgres:
 		return false
 	default:
 		return true

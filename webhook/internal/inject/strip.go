@@ -60,6 +60,11 @@ func strip(pod *corev1.Pod) {
 	delete(pod.Annotations, policy.Status)
 	spec := &pod.Spec
 	spec.InitContainers = slices.DeleteFunc(spec.InitContainers, func(c corev1.Container) bool { return isOurContainer(c.Name) })
+	for i := range spec.Containers {
+		if c := &spec.Containers[i]; slices.Equal(c.Command, drillCommand()) {
+			c.Command = nil
+		}
+	}
 	gone := map[string]bool{}
 	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v corev1.Volume) bool {
 		gone[v.Name] = gone[v.Name] || isOurVolume(v)
@@ -75,11 +80,13 @@ func strip(pod *corev1.Pod) {
 	tidy(pod)
 }
 
-func isOurContainer(name string) bool { return name == RestoreContainer || name == SidecarContainer }
+func isOurContainer(name string) bool {
+	return name == RestoreContainer || name == SidecarContainer || name == InstallContainer
+}
 
 func isOurVolume(v corev1.Volume) bool {
 	switch v.Name {
-	case spoolVolume, dataVolume:
+	case spoolVolume, dataVolume, drillVolume:
 		return v.EmptyDir != nil
 	case identityVolume:
 		return v.Projected != nil
@@ -131,7 +138,7 @@ func (w *work) free() error {
 		}
 	}
 	for _, v := range w.pod.Spec.Volumes {
-		if v.Name == spoolVolume || v.Name == identityVolume || v.Name == dataVolume {
+		if slices.Contains([]string{spoolVolume, identityVolume, dataVolume, drillVolume}, v.Name) {
 			return refuse(NameTaken, "a volume is called %s, as an injected one may be: rename it", v.Name)
 		}
 	}
