@@ -28,8 +28,8 @@ func newInjectCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE",
 		Short: "Show what the webhook would change in pods and workloads, and why not",
-		Long: "Reads YAML with Pods, StatefulSets, Deployments and Namespaces and prints the pods as the webhook would make them, the\n" +
-			"first of a StatefulSet and one of a Deployment. What the API server adds before and after is not there. No cluster\n" +
+		Long: "Reads YAML with Pods, StatefulSets, Deployments, Jobs, CronJobs and Namespaces and prints the pods as the webhook would make\n" +
+			"them, the first of a StatefulSet and one of each other workload. What the API server adds before and after is not there. No cluster\n" +
 			"is asked. Exits with 7 if something would be refused.",
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return a.inject(f) },

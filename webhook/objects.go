@@ -8,6 +8,7 @@ import (
 	"io"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -44,7 +45,7 @@ func parse(raw []byte, namespace string) ([]object, error) {
 		objects = append(objects, found...)
 	}
 	if len(objects) == 0 {
-		return nil, errors.New("there is no Pod, StatefulSet or Deployment in it")
+		return nil, errors.New("there is no Pod, StatefulSet, Deployment, Job or CronJob in it")
 	}
 	return objects, nil
 }
@@ -87,6 +88,14 @@ func parseDocument(doc []byte, namespace string) ([]object, error) {
 		err = yaml.UnmarshalStrict(doc, &d)
 		o.pod = inject.DeploymentPod(&d)
 		o.decide = func(in inject.Input) (inject.Decision, error) { return inject.Deployment(&d, in) }
+	case "Job":
+		var j batchv1.Job
+		err = yaml.UnmarshalStrict(doc, &j)
+		o.ofJob(&j)
+	case "CronJob":
+		var c batchv1.CronJob
+		err = yaml.UnmarshalStrict(doc, &c)
+		o.ofJob(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: c.Name + "-0", Namespace: c.Namespace}, Spec: c.Spec.JobTemplate.Spec})
 	default:
 		return nil, nil
 	}
@@ -94,6 +103,12 @@ func parseDocument(doc []byte, namespace string) ([]object, error) {
 		return nil, fmt.Errorf("%s %s: %w", head.Kind, o.name, err)
 	}
 	return []object{o}, nil
+}
+
+// ofJob is about the pods of a Job, which are left alone unless they hold a restore drill.
+func (o *object) ofJob(j *batchv1.Job) {
+	o.pod = inject.PodOfJob(j)
+	o.decide = func(in inject.Input) (inject.Decision, error) { return inject.Pod(o.pod, in) }
 }
 
 func parseItems(items []any, namespace string) (objects []object, err error) {

@@ -46,6 +46,7 @@ func examples() map[string]string {
 		"timescaledb":      "overlays/ack/config.yaml",
 		"deployment":       "overlays/dev/config.yaml",
 		"clone":            "overlays/dev/config.yaml",
+		"drill":            "overlays/dev/config.yaml",
 		"another-region":   "overlays/ack/config.yaml",
 	}
 }

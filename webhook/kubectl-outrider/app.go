@@ -91,7 +91,7 @@ func newRoot(a *app) *cobra.Command {
 	})
 	a.flags.AddFlags(root.PersistentFlags())
 	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespace) // the flag was added above
-	root.AddCommand(newStatusCommand(a), newCheckCommand(a), newWhyCommand(a), newListCommand(a), newBackupCommand(a), newRestoreCommand(a))
+	root.AddCommand(newStatusCommand(a), newCheckCommand(a), newWhyCommand(a), newListCommand(a), newBackupCommand(a), newRestoreCommand(a), newDrillCommand(a))
 	return root
 }
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 )
 
 func newRestoreCommand(a *app) *cobra.Command {
@@ -47,12 +46,7 @@ func (a *app) restore(ctx context.Context, original, name, target string, dry bo
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	if dry {
-		b, err := yaml.Marshal(pod)
-		if err != nil {
-			return err
-		}
-		_, err = a.stdout.Write(b)
-		return err
+		return a.manifest(pod)
 	}
 	if err := c.Create(ctx, pod); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -84,6 +85,18 @@ func DeploymentPod(d *appsv1.Deployment) *corev1.Pod {
 	pod := templatePod(d.Namespace, d.Spec.Template, "ReplicaSet", d.Name+"-"+hash)
 	pod.GenerateName = d.Name + "-" + hash + "-"
 	pod.Labels["pod-template-hash"] = hash
+	return pod
+}
+
+// PodOfJob is a pod of a Job as its controller makes it.
+func PodOfJob(j *batchv1.Job) *corev1.Pod {
+	name := j.Name
+	if name == "" {
+		name = j.GenerateName + "job"
+	}
+	pod := templatePod(j.Namespace, j.Spec.Template, "Job", name)
+	pod.OwnerReferences[0].APIVersion = "batch/v1"
+	pod.GenerateName = name + "-"
 	return pod
 }
 

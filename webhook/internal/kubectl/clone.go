@@ -128,7 +128,7 @@ func variable(c *corev1.Container, name string) string {
 
 // Create makes a pod.
 func (c *Cluster) Create(ctx context.Context, pod *corev1.Pod) error {
-	if _, err := c.client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: "kubectl-outrider"}); err != nil {
+	if _, err := c.client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
 		return fmt.Errorf("creating pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	return nil
