@@ -12,5 +12,6 @@
 //	rollout_test.go     the webhook is replaced, its certificates change
 //	outage_test.go      the webhook is away, its configuration is gone, the label is gone (outrider-guard); what the audit finds
 //	plugin_test.go      kubectl outrider: what it says of databases, and its check-up
+//	drill_test.go       pods that hold a restore drill
 //	evacuation_test.go  calls for evacuation, with tokens of all kinds; disruption budgets, grace, taint, InstanceExpired
 package admission

@@ -125,15 +125,16 @@ func TestReports(t *testing.T) {
 // TestSidecarReports: the real program, with what the pod was given at its admission, reports that a restore waits.
 func TestSidecarReports(t *testing.T) {
 	w := shared
-	ns := w.protected(t)
-	w.apply(t, database(ns, "db"))
-	pod := w.ready(t, ns, "db-0")
 	dir := t.TempDir()
 	program, token := filepath.Join(dir, "outrider"), filepath.Join(dir, "token")
+	// First of all: what a pod is told at its admission about the webhook's authority holds for minutes here.
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "outrider.dev/sidecar")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building outrider: %v\n%s", err, out)
 	}
+	ns := w.protected(t)
+	w.apply(t, database(ns, "db"))
+	pod := w.ready(t, ns, "db-0")
 	if err := os.WriteFile(token, []byte(w.token(t, pod, audience)), 0o600); err != nil {
 		t.Fatal(err)
 	}
