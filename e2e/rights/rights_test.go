@@ -33,7 +33,7 @@ func TestRightsAreEnoughAndNoMore(t *testing.T) {
 		return everything.With("OSS_ACCESS_KEY_ID="+role, "OSS_ACCESS_KEY_SECRET=s")
 	}
 
-	// The writer claims, ships, takes snapshots, gives one up, seals, stops, and restores what it wrote.
+	// The writer claims, ships, takes snapshots, gives one up, seals, stops, restores what it wrote, and proves it in a drill.
 	w.Cloud = as("writer")
 	p := w.Database("first")
 	o := w.Protect(p)
@@ -55,6 +55,9 @@ func TestRightsAreEnoughAndNoMore(t *testing.T) {
 	p = w.Restore("second")
 	w.NothingLost(p)
 	w.StopServer(p, syscall.SIGINT)
+	if out, err := do(w, "writer", nil, "drill", "--dir", w.Stage.Dir, "--bindir", w.Stage.BinDir()); err != nil {
+		t.Errorf("drill: %v: %s", err, out)
+	}
 
 	// The reader looks, and restores elsewhere.
 	w.Cloud = as("reader")
