@@ -268,7 +268,8 @@ func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start s
 	v.look = &positions{ask: conn.Position}
 	var err error
 	v.tail, err = tail.New(tail.Config{
-		Dir: g.dir.walDir(), Size: f.server.SegmentSize, Interval: g.policy.RPO / 4, Server: flushed{conn}, Log: g.log, Registerer: g.reg,
+		Dir: g.dir.walDir(), Size: f.server.SegmentSize, Interval: g.policy.RPO / flushShare, Pace: g.pace, Server: flushed{conn}, Log: g.log,
+		Registerer: g.reg,
 	})
 	return v, err
 }

@@ -44,6 +44,8 @@ type guard struct {
 	writer   archive.Identity // set before anything is shipped
 	held     bool             // the slot is there although nobody knows yet whether this server will be shipped
 
+	pacer *pacer // nil without a budget
+
 	restored sync.Mutex // of whoever takes away what a restore has left
 
 	mu      sync.Mutex

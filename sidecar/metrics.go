@@ -39,6 +39,8 @@ func newCollector(g *guard) *collector {
 		"Time until the file system of pg_wal is full if the archive takes nothing more, at the rate of the last ten minutes; absent while no WAL is written.")
 
 	add("outrider_rto_target_seconds", "The policy's target for the time that a recovery takes.")
+	add("outrider_oss_request_budget_day", "The policy's budget of billed requests a day; absent if there is none.")
+	add("outrider_flush_interval_seconds", "Time from one flush to the next under load, as it is for the budget of requests; absent if there is none.")
 	add("outrider_rto_predicted_seconds", "How long a restore would take now, from its start to the first write.")
 	add("outrider_recovery_window_target_seconds", "The policy's retention.")
 	add("outrider_recovery_window_start_timestamp_seconds", "The earliest moment that can be restored on this line of history, Unix time.")
@@ -158,6 +160,10 @@ func (s scrape) targets() {
 	p := s.guard.policy
 	s.gauge("outrider_rpo_target_seconds", p.RPO.Seconds())
 	s.gauge("outrider_rto_target_seconds", p.RTO.Seconds())
+	if p.RequestBudget > 0 {
+		s.gauge("outrider_oss_request_budget_day", float64(p.RequestBudget))
+		s.gauge("outrider_flush_interval_seconds", s.guard.pace().Seconds())
+	}
 	s.gauge("outrider_recovery_window_target_seconds", p.Retention.Seconds())
 	if limit := p.MaxWALBacklog.Bytes; limit > 0 {
 		s.gauge("outrider_wal_backlog_limit_bytes", float64(limit))

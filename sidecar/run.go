@@ -54,7 +54,7 @@ func newRunCommand(a *app) *cobra.Command {
 	a.envFlag(cmd.Flags(), "listen", envListen, ":9850", "address for /metrics, /livez, /readyz, /prestop and /status")
 	a.passwordFlag(cmd.Flags())
 	a.evacuationFlags(cmd.Flags())
-	a.policyFlags(cmd.Flags(), "rpo", "rto", "backup-schedule", "retention", "min-backups", "grace", "superseded", "take-over", "adopt",
+	a.policyFlags(cmd.Flags(), "rpo", "rto", "request-budget", "backup-schedule", "retention", "min-backups", "grace", "superseded", "take-over", "adopt",
 		"max-wal-backlog", "storage-class", "encryption", "archiving", "drill-max-age")
 	return cmd
 }
@@ -136,6 +136,9 @@ func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 		g.journal.Note("state", "from", string(from), "to", string(to), "reason", reason)
 		g.reportMove(to, reason)
 	})
+	if n := c.policy.RequestBudget; n > 0 {
+		g.pacer = newPacer(n, c.policy.RPO, d.requests)
+	}
 	g.prepare = &drain.Preparer{Now: g.underway, Log: c.log}
 	g.asker = g.newAsker(c.evacuate, reg)
 	g.reports = newReporter(c.evacuate, c.log, reg)

@@ -79,6 +79,7 @@ func promiseFields() []field {
 			Doc: "target for the time that a recovery takes; a snapshot is brought forward to hold it",
 		},
 			func(p *Policy) *time.Duration { return &p.RTO }, 10*time.Second, Day),
+		requestBudget(),
 		text(Key{
 			Name: "backup-schedule", Env: "OUTRIDER_BACKUP_SCHEDULE", Default: "0 * * * *", Form: "five fields of cron, UTC",
 			Doc: "when snapshots are taken",
@@ -191,6 +192,30 @@ func processFields() []field {
 		},
 			func(p *Policy) *string { return &p.TakeOver },
 			matching(`[0-9A-Za-z-]+`, maxLabel, "the uid of the other cluster's kube-system namespace")),
+	}
+}
+
+func requestBudget() field {
+	const least, most = 1000, 100_000_000
+	return field{
+		Key: Key{
+			Name: "request-budget", Env: "OUTRIDER_REQUEST_BUDGET", Unset: "none", Form: fmt.Sprintf("%d to %d, a day", least, most),
+			Doc: "billed requests to OSS in a day; as they run out more WAL goes into each flush, still within the `rpo`",
+		},
+		set: func(p *Policy, v string) error {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil || n < least || n > most {
+				return fmt.Errorf("%q is out of range: expected a whole number of requests a day from %d to %d", v, least, most)
+			}
+			p.RequestBudget = n
+			return nil
+		},
+		get: func(p *Policy) string {
+			if p.RequestBudget == 0 {
+				return ""
+			}
+			return strconv.FormatInt(p.RequestBudget, 10)
+		},
 	}
 }
 

@@ -30,6 +30,7 @@ type Policy struct {
 
 	RPO            time.Duration // target age of commits that are not yet in the archive
 	RTO            time.Duration // target for the time from a loss to the first accepted write
+	RequestBudget  int64         // requests to OSS a day that flushes are grouped for; 0: none
 	BackupSchedule string        // cron with five fields, UTC
 	Retention      time.Duration // length of the recovery window
 	MinBackups     int           // verified snapshots that are kept whatever their age

@@ -65,6 +65,7 @@ func randomAnnotations(r *rand.Rand) map[string]string {
 		"pgdata":          pick("/data", "/var/lib/postgresql/data/", "/a/../b"),
 		"rpo":             span(100*time.Millisecond, 10*time.Minute),
 		"rto":             span(10*time.Second, policy.Day),
+		"request-budget":  func(r *rand.Rand) string { return fmt.Sprint(1000 + r.IntN(1e8-1000)) },
 		"backup-schedule": func(r *rand.Rand) string { return fmt.Sprintf("%d */%d * * *", r.IntN(60), 1+r.IntN(23)) },
 		"retention":       span(time.Hour, 3650*policy.Day),
 		"min-backups":     func(r *rand.Rand) string { return fmt.Sprint(1 + r.IntN(1000)) },

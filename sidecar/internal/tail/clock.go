@@ -14,6 +14,7 @@ type clock struct {
 	asked, failed bool
 	askedAt       time.Time
 	answeredAt    time.Time
+	pace          time.Duration // from answeredAt to the next answer, at least interval
 	hintAt        time.Time
 	wait          time.Duration // from askedAt to the next question if nothing else happens
 	quiet         bool          // the last questions brought nothing, and the last hint is long ago
@@ -40,7 +41,9 @@ func (c *clock) ask(now time.Time) {
 
 func (c *clock) fail() { c.failed, c.quiet = true, false }
 
-func (c *clock) answer(now time.Time) { c.answeredAt, c.wait, c.quiet = now, c.interval, false }
+func (c *clock) answer(now time.Time, pace time.Duration) {
+	c.answeredAt, c.pace, c.wait, c.quiet = now, max(c.interval, pace), c.interval, false
+}
 
 func (c *clock) fruitless() {
 	switch {
@@ -56,5 +59,7 @@ func (c *clock) fruitless() {
 
 func (c *clock) due() time.Time { return c.askedAt.Add(c.wait) }
 
-// pacing tells whether the last answer was less than an interval ago.
-func (c *clock) pacing(now time.Time) bool { return now.Before(c.answeredAt.Add(c.interval)) }
+// pacing tells whether it is too early for another answer.
+func (c *clock) pacing(now time.Time) bool { return now.Before(c.next()) }
+
+func (c *clock) next() time.Time { return c.answeredAt.Add(c.pace) }

@@ -66,8 +66,8 @@ func (t *Tailer) Close() error {
 }
 
 // Next blocks until the server has flushed WAL beyond after, or is on another timeline, and returns its flush
-// position. After a quiet time that is as soon as the server has flushed; otherwise answers are Interval apart, unless
-// a whole segment has been filled since the last one.
+// position. After a quiet time that is as soon as the server has flushed; otherwise answers are Interval apart, or what
+// Pace says, unless a whole segment has been filled since the last one.
 //
 // An error of the server is returned as it is; the next call asks again, Interval after the one that failed.
 // ErrBehind is returned if the server's position is before after or one that it has given before.
@@ -106,9 +106,13 @@ func (t *Tailer) fruitless() {
 func (t *Tailer) answer(pos wal.Position) {
 	t.answered = pos
 	t.filling = t.stat(t.segment(t.full()))
+	var pace time.Duration
+	if t.cfg.Pace != nil {
+		pace = t.cfg.Pace()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.clock.answer(time.Now())
+	t.clock.answer(time.Now(), pace)
 }
 
 // full is where a whole segment has been filled since the last answer.

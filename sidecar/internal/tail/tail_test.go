@@ -142,6 +142,32 @@ func TestLoadIsAnsweredOncePerInterval(t *testing.T) {
 	})
 }
 
+// A pace that is slower than the interval holds for what comes under load, and for nothing else.
+func TestPaceIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		w, tl := settled(t, dir, 0x1500000)
+		tl.cfg.Pace = func() time.Duration { return 3 * interval }
+		w.flush(0x1510000)
+		w.touch(0x1510000)
+		if took := next(t, tl, 0x1500000, 0x1510000); took > interval/2 {
+			t.Errorf("after a quiet time it took %v", took)
+		}
+		w.flush(0x1520000)
+		w.touch(0x1520000)
+		if took := next(t, tl, 0x1510000, 0x1520000); took < 3*interval || took > 3*interval+interval/8 {
+			t.Errorf("two answers are %v apart", took)
+		}
+		go func() {
+			time.Sleep(20 * time.Millisecond)
+			w.flush(0x1700100)
+			w.touch(0x1700100)
+		}()
+		if took := next(t, tl, 0x1520000, 0x1700100); took > interval/3 {
+			t.Errorf("a whole segment was answered after %v", took)
+		}
+	})
+}
+
 func TestAFilledSegmentIsAnsweredEarly(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		w, tl := settled(t, dir, 0x1500000)

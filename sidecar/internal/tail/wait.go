@@ -20,7 +20,7 @@ func (t *Tailer) await(ctx context.Context, after wal.Position) error {
 	case t.clock.failed:
 		return sleep(ctx, t.clock.askedAt.Add(t.cfg.Interval))
 	case t.clock.pacing(now):
-		return t.awaitFull(ctx, t.clock.answeredAt.Add(t.cfg.Interval))
+		return t.awaitFull(ctx, t.clock.next())
 	case beyond(t.known, after):
 		return ctx.Err()
 	case t.clock.wait < t.cfg.Interval:
