@@ -93,6 +93,7 @@ func TestDrillsAreWatched(t *testing.T) {
 			t.Errorf("the status is %+v", d)
 		}
 
+		time.Sleep(drillInterval / 2) // between two looks, not at the same instant as one
 		requests.Store(0)
 		time.Sleep(24 * time.Hour)
 		if n, want := requests.Load(), int64(24*time.Hour/drillInterval); n != want {
