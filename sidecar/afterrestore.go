@@ -72,11 +72,23 @@ func (g *guard) noteRestored(m restore.Marker) {
 	if v := g.current(); v != nil && !m.Fork {
 		if short = m.Plan.Arrived(v.facts.files.history.Begin()); short != nil {
 			g.log.Error("the recovery ended before the end of the archive", "error", short)
-			g.note("restored_short", "error", short.Error())
+			g.note(eventRestoredShort, "error", short.Error())
 		}
 	}
-	g.note("restored", "snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
-		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds())
+	attrs := []any{
+		"snapshot", m.Plan.Snapshot.Name, "timeline", m.Plan.Timeline, "end", m.Plan.End.String(), "target", m.Plan.Target.String(),
+		"missing", m.Plan.Missing, "started_at", m.StartedAt, "seconds", time.Since(m.StartedAt).Seconds(),
+	}
+	if m.UnpackedAt != nil {
+		attrs = append(attrs, "unpacked_at", m.UnpackedAt.UTC())
+	}
+	if m.ReadyAt != nil {
+		attrs = append(attrs, "ready_at", m.ReadyAt.UTC())
+	}
+	if at := m.Plan.LastCommit; !at.IsZero() {
+		attrs = append(attrs, "last_commit", at.UTC())
+	}
+	g.note(eventRestored, attrs...)
 	g.reportRestored(m, short)
 }
 
@@ -170,7 +182,7 @@ func (g *guard) fillSpool(ctx context.Context, open openSource) error {
 	}
 	if err != nil && ctx.Err() == nil {
 		g.log.Error("the WAL for the recovery cannot be fetched", "error", err)
-		g.note("restore_failed", "error", err.Error())
+		g.note(eventRestoreFailed, "error", err.Error())
 		g.board.set(stateRefused, err.Error())
 	}
 	return nil

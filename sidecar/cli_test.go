@@ -254,6 +254,7 @@ func TestWhy(t *testing.T) {
 	for _, line := range []string{
 		"epoch 1, pod shop/orders-0", `clean: at `, `its shutdown checkpoint is the record from 0/500000 to 0/500078`, "lost: nothing\n",
 		"followed by epoch 2", "notice", "+1.000s", "finished", "step=3",
+		"receipt         clean: shut down", "accepts writes", "journal of epoch 1:",
 	} {
 		if !strings.Contains(o.stdout, line) {
 			t.Errorf("why lacks %q:\n%s", line, o.stdout)
@@ -262,7 +263,7 @@ func TestWhy(t *testing.T) {
 	if o := s.run(t, "why", "--epoch", "2"); !strings.Contains(o.stdout, "running: it was alive") {
 		t.Errorf("why --epoch 2: %s", o.stdout)
 	}
-	if o := s.run(t, "why", "--entries", "2"); !strings.Contains(o.stdout, "(2 older entries") || strings.Contains(o.stdout, "notice") {
+	if o := s.run(t, "why", "--entries", "2"); !strings.Contains(o.stdout, "(2 older entries") || strings.Contains(o.stdout, "step=1") {
 		t.Errorf("why --entries 2: %s", o.stdout)
 	}
 	s.run(t, "why", "--epoch", "9").says(t, exitNothing, "there is no epoch 9: the archive has 1 to 2")
@@ -272,9 +273,17 @@ func TestWhy(t *testing.T) {
 		Epoch   uint64
 		Verdict struct{ Outcome, Lost string }
 		Journal []struct{ Event string }
+		Phases  []struct{ Name string }
 	}
 	if err := json.Unmarshal([]byte(o.stdout), &e); err != nil {
 		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range e.Phases {
+		names = append(names, p.Name)
+	}
+	if d := cmp.Diff([]string{"notice", "prepared", "receipt", "claimed", "accepts_writes"}, names); d != "" {
+		t.Errorf("why -o json, the phases (-want +got):\n%s", d)
 	}
 	if e.Epoch != 1 || e.Verdict.Outcome != "clean" || e.Verdict.Lost != "nothing" || len(e.Journal) != 4 {
 		t.Errorf("why -o json: %+v", e)

@@ -190,13 +190,23 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	if err != nil {
 		return nil, err
 	}
-	g.journal.SetEpoch(e.Number)
-	g.note("shipping", "timeline", f.server.Timeline, "from", start.Durable.String(), "continued", continued, "gap_from", start.GapFrom.String())
+	g.seek(maidenOf(inv, f, e, start.Durable, continued))
+	g.noteShipping(conn, f, e, start, continued)
 	v, err := g.newVoyage(conn, f, e, start, g.usable(inv, snapshots, f.files, start.GapFrom))
 	if err == nil {
 		v.leftovers, v.bornAt = leftovers(inv, f.files), born(inv.Epochs)
 	}
 	return v, err
+}
+
+// noteShipping notes that an epoch's server is shipped from now on, or without a session what it has left.
+func (g *guard) noteShipping(conn *postgres.Conn, f facts, e archive.Epoch, start ship.Start, continued bool) {
+	g.journal.SetEpoch(e.Number)
+	event := eventShipping
+	if conn == nil {
+		event = eventShippingRest
+	}
+	g.note(event, "timeline", f.server.Timeline, "from", start.Durable.String(), "continued", continued, "gap_from", start.GapFrom.String())
 }
 
 // sameCluster refuses a root that is another system identifier's.

@@ -48,6 +48,8 @@ type guard struct {
 
 	restored sync.Mutex // of whoever takes away what a restore has left
 
+	maiden *maiden // of the last epoch that was claimed
+
 	mu      sync.Mutex
 	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop
 	noticed *time.Time // of the notice that stands
@@ -179,7 +181,7 @@ func (g *guard) note(event string, attrs ...any) {
 func (g *guard) superseded(soft, hard context.Context, cause error) error {
 	g.board.set(stateSuperseded, cause.Error())
 	g.log.Error("another writer owns the archive, this one has stopped for good", "error", cause)
-	g.note("superseded", "reason", cause.Error())
+	g.note(eventSuperseded, "reason", cause.Error())
 	for soft.Err() == nil {
 		err := g.standDown(soft)
 		if err == nil {
@@ -207,7 +209,7 @@ func (g *guard) standDown(ctx context.Context) error {
 		if err := conn.FenceReadOnly(ctx); err != nil {
 			return err
 		}
-		g.note("fenced_read_only")
+		g.note(eventFencedReadOnly)
 	}
 	return conn.DropSlot(ctx, slotName)
 }

@@ -42,13 +42,13 @@ func (g *guard) reportMove(to protection, reason string) {
 // reportEntry reports the entries of the journal that are for people.
 func (g *guard) reportEntry(event string, attrs []any) {
 	switch event {
-	case "notice":
+	case eventNotice:
 		if at, ok := attr(attrs, "release_at").(time.Time); ok {
 			g.reports.Add(evacuation.Report{Kind: evacuation.Notice, ReleaseAt: &at})
 		}
-	case "notice_withdrawn":
+	case eventNoticeWithdrawn:
 		g.reports.Add(evacuation.Report{Kind: evacuation.NoticeWithdrawn})
-	case "superseded":
+	case eventSuperseded:
 		reason, _ := attr(attrs, "reason").(string)
 		g.reports.Add(evacuation.Report{Kind: evacuation.Superseded, Detail: reason})
 	}

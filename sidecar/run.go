@@ -133,7 +133,7 @@ func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 	}
 	g.board = newBoard(c.policy.Archive, version(), func(from, to protection, reason string) {
 		c.log.Info("protection has changed", "from", string(from), "to", string(to), "reason", reason)
-		g.journal.Note("state", "from", string(from), "to", string(to), "reason", reason)
+		g.journal.Note(eventState, "from", string(from), "to", string(to), "reason", reason)
 		g.reportMove(to, reason)
 	})
 	if n := c.policy.RequestBudget; n > 0 {

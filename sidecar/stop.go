@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -24,13 +25,13 @@ func (g *guard) onNotice(ctx context.Context, n notice.Notice) {
 	if n.At.IsZero() {
 		g.setNoticed(nil)
 		g.board.update(func(r *statusReport) { r.Notice = nil })
-		g.note("notice_withdrawn", "instance", n.Instance)
+		g.note(eventNoticeWithdrawn, "instance", n.Instance)
 		g.askForEvacuation(n)
 		return
 	}
 	g.setNoticed(&n.SeenAt)
 	g.board.update(func(r *statusReport) { r.Notice = &n })
-	g.note("notice", "release_at", n.At, "instance", n.Instance)
+	g.note(eventNotice, "release_at", n.At, "instance", n.Instance)
 	g.prepareNow(ctx, "notice")
 	g.askForEvacuation(n)
 }
@@ -53,11 +54,14 @@ func (g *guard) onPreStop(ctx context.Context) drain.Outcome {
 func (g *guard) prepareNow(ctx context.Context, reason string) drain.Outcome {
 	o := g.prepare.Prepare(ctx, reason, drain.Budget(g.policy.Grace))
 	g.board.prepared(o)
-	attrs := []any{"reason", reason, "complete", o.Complete(), "checkpointed", o.Checkpointed, "durable", o.Durable.String(), "seconds", o.TookSeconds}
+	attrs := []any{
+		"reason", reason, "complete", o.Complete(), "checkpointed", o.Checkpointed, "durable", o.Durable.String(), "seconds", o.TookSeconds,
+		"started_at", o.Started.UTC(), "checkpoint_seconds", o.Checkpoint,
+	}
 	if o.Err != nil {
 		attrs = append(attrs, "error", o.Err.Error())
 	}
-	g.note("prepared", attrs...)
+	g.note(eventPrepared, attrs...)
 	return o
 }
 
@@ -98,7 +102,8 @@ func (g *guard) finish(ctx context.Context) error {
 	}
 	started := time.Now()
 	r, err := f.Finish(ctx, g.receipt(v))
-	g.note("finished", "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
+	g.notePostgresDown(r.State)
+	g.note(eventFinished, "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
 	g.board.set(stateStopped, r.Reason)
 	v.tellTheRest(ctx)
 	v.forStockTools(ctx)
@@ -177,4 +182,17 @@ func (g *guard) embarkOffline(ctx context.Context) (*voyage, error) {
 		return nil, nil // a restore that never became a primary has written nothing of its own
 	}
 	return g.claim(ctx, nil, f)
+}
+
+// notePostgresDown notes that a stop has found no server any more. The time of pg_control is that of its last write: of
+// the shutdown checkpoint, if there was one.
+func (g *guard) notePostgresDown(state string) {
+	if state == "" {
+		return
+	}
+	attrs := []any{"control_state", state}
+	if info, err := os.Stat(wal.ControlPath(g.dir.pgdata)); err == nil {
+		attrs = append(attrs, "control_written_at", info.ModTime().UTC())
+	}
+	g.note(eventPostgresDown, attrs...)
 }

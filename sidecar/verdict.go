@@ -33,11 +33,7 @@ const beatsMissed = 3
 
 // judge concludes from receipt, heartbeat and WAL how the epoch ended.
 func (e ending) judge(claim archive.Epoch) verdict {
-	r, h := e.Receipt, e.Heartbeat
-	// A sidecar that is restarted in the same pod goes on with its epoch, and its receipt is then of an earlier stop.
-	if r != nil && h != nil && (h.Timeline > r.Timeline || h.Timeline == r.Timeline && h.Durable > r.Durable) {
-		r = nil
-	}
+	r, h := e.receipt(), e.Heartbeat
 	switch {
 	case r != nil && r.Clean:
 		return e.clean(*r)
@@ -55,6 +51,16 @@ func (e ending) judge(claim archive.Epoch) verdict {
 		}
 	}
 	return e.vanished(claim)
+}
+
+// receipt is the one that counts; nil if there is none. A sidecar that is restarted in the same pod goes on with its
+// epoch, and its receipt is then of an earlier stop.
+func (e ending) receipt() *archive.Receipt {
+	r, h := e.Receipt, e.Heartbeat
+	if r != nil && h != nil && (h.Timeline > r.Timeline || h.Timeline == r.Timeline && h.Durable > r.Durable) {
+		return nil
+	}
+	return r
 }
 
 func (e ending) clean(r archive.Receipt) verdict {

@@ -38,6 +38,7 @@ type voyage struct {
 	level     atomic.Bool // what was flushed when the voyage began is durable
 	flow      flow        // of the server's WAL
 	look      *positions  // nil without a server
+	stopSeen  bool        // of watchShutdown alone
 
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time
@@ -81,12 +82,13 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { return v.publishHistory(ctx) })
 	group.Go(func() error { v.catchUp(ctx, soft); return nil })
 	group.Go(func() error { v.sealLeftovers(ctx); return nil })
+	group.Go(func() error { v.awaitFirstWrite(until(ctx, soft)); return nil })
 	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
 	group.Go(func() error { return v.watchDrills(until(ctx, soft)) })
 	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })
 	err := group.Wait()
 	if errors.Is(err, ship.ErrGap) {
-		v.note("gap", "reason", err.Error(), "durable", v.ship.Durable().LSN.String())
+		v.note(eventGap, "reason", err.Error(), "durable", v.ship.Durable().LSN.String())
 		return errors.Join(errBack, err)
 	}
 	return err
@@ -215,6 +217,7 @@ func (v *voyage) watchShutdown(ctx context.Context, endSnapshots func()) error {
 			continue
 		}
 		v.board.postgresStops()
+		v.noteStopping()
 		endSnapshots()
 		if v.wasAsked() {
 			n, err := v.conn.TerminateClients(ctx)
@@ -224,5 +227,13 @@ func (v *voyage) watchShutdown(ctx context.Context, endSnapshots func()) error {
 		}
 		v.conn.Close()
 		return nil
+	}
+}
+
+// noteStopping notes once a voyage that the postmaster shuts down.
+func (v *voyage) noteStopping() {
+	if !v.stopSeen {
+		v.stopSeen = true
+		v.note(eventPostgresStopping, "status", string(postgres.StatusStopping))
 	}
 }

@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/epoch"
-	"outrider.dev/sidecar/policy"
 )
 
 func newWhyCommand(a *app) *cobra.Command {
@@ -23,8 +20,9 @@ func newWhyCommand(a *app) *cobra.Command {
 	var entries int
 	cmd := &cobra.Command{
 		Use: "why", Short: "Tell what happened at the last stop, and what was lost", Args: noArgs,
-		Long: "Tell from the archive alone how a writer ended: the time line from its journal, and its receipt, which is the proof that\n" +
-			"nothing was lost, or says what is missing. Each start of a writer, and each restore, is an epoch.",
+		Long: "Tell from the archive alone how a writer ended: what was lost, or the receipt as the proof that nothing was; the time line of\n" +
+			"the stop and of what came after it, up to the first write, with the time since the line before; and its journal. Each start\n" +
+			"of a writer, and each restore, is an epoch.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if entries < 1 {
 				return usagef("--entries %d: expected at least 1", entries)
@@ -42,7 +40,7 @@ func newWhyCommand(a *app) *cobra.Command {
 	}
 	a.outputFlag(cmd)
 	cmd.Flags().Uint64Var(&number, "epoch", 0, "tell about this epoch instead of the last one that has ended")
-	cmd.Flags().IntVar(&entries, "entries", 40, "how many entries of the journal to show at most, the last ones")
+	cmd.Flags().IntVar(&entries, "entries", 40, "how many entries of the journal to show at most below the time line, the last ones")
 	return cmd
 }
 
@@ -58,7 +56,10 @@ type ending struct {
 	Fork      *archive.TimelineClaim `json:"successor_timeline,omitempty"`
 	Older     int                    `json:"older_entries,omitempty"`
 	Journal   []archive.Entry        `json:"journal"`
-	After     []archive.Entry        `json:"successor_journal,omitempty"`
+	After     []archive.Entry        `json:"successor_journal,omitempty"` // the entries that tell how it came up
+	Phases    []phase                `json:"phases"`
+	Outage    *outage                `json:"outage,omitempty"` // absent as long as its begin or its end is not known
+	later     []archive.Epoch        // those after it, up to the first that had a server
 	claims    []archive.TimelineClaim
 	inventory *archive.Inventory
 }
@@ -95,7 +96,7 @@ func lastWords(ctx context.Context, w *archive.WAL, number uint64, entries int) 
 			return e, err
 		}
 		if number != 0 || i == 0 || e.Verdict.Outcome != outcomeRunning && e.Verdict.Outcome != outcomeNothing {
-			err := e.readJournal(ctx, w, entries)
+			err := e.readJournals(ctx, w, all[i+1:], entries)
 			return e, err
 		}
 	}
@@ -103,7 +104,7 @@ func lastWords(ctx context.Context, w *archive.WAL, number uint64, entries int) 
 
 // readEnding reads about the first of the epochs; the others came after it.
 func readEnding(ctx context.Context, w *archive.WAL, inv *archive.Inventory, epochs []archive.Epoch) (ending, error) {
-	e := ending{Epoch: epochs[0].Number, Writer: epochs[0].Writer, ClaimedAt: epochs[0].ClaimedAt, Journal: []archive.Entry{}, inventory: inv}
+	e := ending{Epoch: epochs[0].Number, Writer: epochs[0].Writer, ClaimedAt: epochs[0].ClaimedAt, Journal: []archive.Entry{}, Phases: []phase{}, inventory: inv}
 	if len(epochs) > 1 {
 		e.Successor = &epochs[1]
 	}
@@ -132,23 +133,6 @@ func readEnding(ctx context.Context, w *archive.WAL, inv *archive.Inventory, epo
 	return e, nil
 }
 
-func (e *ending) readJournal(ctx context.Context, w *archive.WAL, entries int) (err error) {
-	var journal []archive.Entry
-	if journal, e.Older, err = w.RecentJournal(ctx, e.Epoch, entries); err != nil {
-		return err
-	}
-	e.Journal = append(e.Journal, journal...)
-	if e.Successor != nil {
-		// How its successor came up says what was restored.
-		after, err := w.Journal(ctx, e.Successor.Number)
-		if err != nil {
-			return err
-		}
-		e.After = after[:min(len(after), 5)]
-	}
-	return nil
-}
-
 func (e ending) text(w io.Writer) {
 	fmt.Fprintf(w, "epoch %d, %s, since %s\n", e.Epoch, epoch.Describe(e.Writer), timeText(e.ClaimedAt))
 	fmt.Fprintf(w, "%s: %s\n", e.Verdict.Outcome, e.Verdict.Text)
@@ -156,22 +140,18 @@ func (e ending) text(w io.Writer) {
 	if e.Successor != nil {
 		fmt.Fprintf(w, "followed by epoch %d, %s, at %s%s\n", e.Successor.Number, epoch.Describe(e.Successor.Writer), timeText(e.Successor.ClaimedAt), e.fork())
 	}
-	fmt.Fprintln(w)
+	if e.Outage != nil {
+		fmt.Fprintf(w, "outage: %s\n", e.Outage)
+	}
+	if len(e.Phases) > 0 {
+		fmt.Fprintln(w)
+		phasesText(w, e.Phases)
+	}
+	fmt.Fprintf(w, "\njournal of epoch %d:\n", e.Epoch)
 	if e.Older > 0 {
 		fmt.Fprintf(w, "(%d older entries; see --entries)\n", e.Older)
 	}
-	var last time.Time
-	for _, x := range e.Journal {
-		entryText(w, x, last)
-		last = x.Time
-	}
-	if len(e.After) > 0 {
-		fmt.Fprintf(w, "epoch %d:\n", e.Successor.Number)
-	}
-	for _, x := range e.After {
-		entryText(w, x, last)
-		last = x.Time
-	}
+	entriesText(w, e.Journal)
 }
 
 func (e ending) fork() string {
@@ -183,21 +163,4 @@ func (e ending) fork() string {
 		s += " to restore " + e.Fork.Target
 	}
 	return s
-}
-
-// entryText writes one line of the journal: time, time since the line before, event, and what belongs to it.
-func entryText(w io.Writer, x archive.Entry, last time.Time) {
-	since := ""
-	if d := x.Time.Sub(last); !last.IsZero() && d < time.Minute {
-		since = fmt.Sprintf("%+.3fs", d.Seconds())
-	} else if !last.IsZero() {
-		since = "+" + policy.FormatDuration(d.Truncate(time.Second))
-	}
-	var attrs []string
-	for _, key := range slices.Sorted(maps.Keys(x.Attrs)) {
-		if v := fmt.Sprint(x.Attrs[key]); v != "" {
-			attrs = append(attrs, fmt.Sprintf("%s=%s", key, v))
-		}
-	}
-	row(w, x.Time.UTC().Format("2006-01-02 15:04:05.000Z"), since, x.Event, strings.Join(attrs, " "))
 }

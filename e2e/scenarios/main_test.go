@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"outrider.dev/e2e/stage"
 	"outrider.dev/e2e/world"
@@ -107,12 +108,28 @@ type why struct {
 		Event string         `json:"event"`
 		Attrs map[string]any `json:"attrs"`
 	} `json:"journal"`
+	Phases []phase `json:"phases"`
+	Outage *struct {
+		Seconds float64 `json:"seconds"`
+		Begin   string  `json:"begins_with"`
+		Bound   string  `json:"bound"`
+	} `json:"outage"`
+}
+
+// phase is one step of the time line.
+type phase struct {
+	Name    string         `json:"name"`
+	Epoch   uint64         `json:"epoch"`
+	At      *time.Time     `json:"at"`
+	Seconds *float64       `json:"seconds"`
+	Text    string         `json:"text"`
+	Details map[string]any `json:"details"`
 }
 
 // askWhy runs `outrider why`.
-func askWhy(w *world.World) why {
+func askWhy(w *world.World, args ...string) why {
 	w.T.Helper()
-	out, err := w.Stage.Do(w.Deadline(world.Long), w.Cloud, w.Root, "why", "-o", "json")
+	out, err := w.Stage.Do(w.Deadline(world.Long), w.Cloud, w.Root, append([]string{"why", "-o", "json"}, args...)...)
 	must(w.T, err)
 	var y why
 	if err := json.Unmarshal([]byte(out), &y); err != nil {

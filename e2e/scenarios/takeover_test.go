@@ -24,7 +24,9 @@ func TestTakeOver(t *testing.T) {
 	o := w.Protect(p)
 	deadline := whole(w)
 	w.Load(p)()
-	caughtUp(w, o)
+	at, err := p.Ask(deadline, "select pg_current_wal_flush_lsn()::text")
+	must(t, err)
+	shipped(w, o, p, at)
 	// What is removed below comes after these rows, so that some are there and some are lost.
 	for kept := chunks(w); len(chunks(w)) < 10 || chunks(w)[len(chunks(w))-5] <= kept[len(kept)-1]; {
 		must(t, deadline.Err())

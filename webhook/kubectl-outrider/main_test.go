@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"outrider.dev/webhook/internal/kubectl"
 )
 
 // run calls the program without any cluster.
@@ -66,6 +69,29 @@ func TestForwardedFlags(t *testing.T) {
 		slices.Sort(got)
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s: -want +got\n%s", args, d)
+		}
+	}
+}
+
+// TestAPodThatCannotBeAsked: what a command in the pod has said stays as it is, and only one that did not run is explained.
+func TestAPodThatCannotBeAsked(t *testing.T) {
+	gone, ran := errors.New("container not found"), kubectl.ExitError{Code: 5}
+	for _, test := range []struct {
+		err  error
+		hint string
+		want string
+	}{
+		{nil, "it restores", ""},
+		{gone, "", "container not found"},
+		{gone, "it restores", "it restores: container not found"},
+		{ran, "it restores", "it ended with exit code 5"},
+	} {
+		got := ""
+		if err := explained(test.err, test.hint); err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%v, explained by %q: %q, want %q", test.err, test.hint, got, test.want)
 		}
 	}
 }

@@ -68,9 +68,19 @@ func (a *app) pass(ctx context.Context, command, name string, flags []string) er
 	if err != nil {
 		return err
 	}
-	return c.Run(ctx, kubectl.Command{
+	err = c.Run(ctx, kubectl.Command{
 		Namespace: namespace, Pod: d.Pod, Args: slices.Concat([]string{"outrider", command}, flags), Stdout: a.stdout, Stderr: a.stderr,
 	})
+	return explained(err, d.Hint(command))
+}
+
+// explained puts a hint before the error of a command that did not run: exec says only that a container is not found.
+func explained(err error, hint string) error {
+	var ran kubectl.ExitError
+	if err == nil || hint == "" || errors.As(err, &ran) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", hint, err)
 }
 
 func (a *app) choose(ctx context.Context, c *kubectl.Cluster, namespace, name string) (kubectl.Database, error) {

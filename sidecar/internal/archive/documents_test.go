@@ -235,6 +235,41 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// Of a journal the keys alone tell what there is to choose from.
+func TestJournalIsChosenFrom(t *testing.T) {
+	bucket := archivetest.Memory()
+	a := archive.New(bucket)
+	base := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i, event := range []string{"shipping", "snapshot_taken", "notice"} {
+		if err := a.Record(t.Context(), archive.Entry{Epoch: 7, Time: base.Add(time.Duration(i) * time.Hour), Event: event, Attrs: map[string]any{"n": i}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, odd := range []string{"x.json", "readme.txt"} {
+		if err := bucket.Put(t.Context(), "outrider/journal/0000000007/"+odd, []byte("x"), archive.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := a.JournalIndex(t.Context(), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []string
+	for _, n := range list {
+		events = append(events, n.Event)
+	}
+	if diff := cmp.Diff([]string{"shipping", "snapshot_taken", "notice", ""}, events); diff != "" {
+		t.Fatalf("the index (-want +got):\n%s", diff)
+	}
+	entries, err := a.JournalEntries(t.Context(), []archive.Noted{list[2], list[0]})
+	if err != nil || len(entries) != 2 || entries[0].Event != "notice" || entries[1].Attrs["n"] != 0.0 {
+		t.Errorf("the chosen entries are %+v, %v", entries, err)
+	}
+	if none, err := a.JournalIndex(t.Context(), 8); err != nil || len(none) != 0 {
+		t.Errorf("the journal of an epoch without one: %v, %v", none, err)
+	}
+}
+
 func TestDocumentsThatCannotBeReadAreNotMissing(t *testing.T) {
 	bucket := archivetest.Memory()
 	a := archive.New(bucket)

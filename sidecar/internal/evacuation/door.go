@@ -64,8 +64,26 @@ func (d *door) close() { d.client.CloseIdleConnections() }
 type answer struct {
 	Outcome string `json:"outcome"`
 	Message string `json:"message"`
+	Node    string `json:"node"`          // "" if it is not said
+	Tainted *bool  `json:"tainted"`       // whether the node has the taint now; nil if it is not said
+	Grace   int64  `json:"grace_seconds"` // what the pod is given to stop; 0 if it is not said
 	status  int
 }
+
+// attrs are the answer as the journal has it.
+func (a answer) attrs() []any {
+	attrs := []any{"outcome", a.Outcome, "status", a.status, "message", a.Message}
+	if a.Node != "" && a.Tainted != nil {
+		attrs = append(attrs, "node", a.Node, "tainted", *a.Tainted)
+	}
+	if a.Grace > 0 {
+		attrs = append(attrs, "grace_seconds", a.Grace)
+	}
+	return attrs
+}
+
+// gist is what makes an answer another one than the last.
+func (a answer) gist() string { return fmt.Sprint(a.Outcome, a.Tainted != nil && *a.Tainted) }
 
 // refused tells whether the server said no, as opposed to having done something.
 func (a answer) refused() bool { return a.status >= 400 }
@@ -115,7 +133,7 @@ func read(res *http.Response, from string) (answer, error) {
 	if err := json.Unmarshal(raw, &a); err != nil || a.Outcome == "" {
 		return answer{}, fmt.Errorf("%s answers %s: %.100q", from, res.Status, raw)
 	}
-	a.Outcome, a.Message = shortened(a.Outcome), shortened(a.Message)
+	a.Outcome, a.Message, a.Node = shortened(a.Outcome), shortened(a.Message), shortened(a.Node)
 	switch s := res.StatusCode; {
 	case s >= 500, s == http.StatusTooManyRequests, s >= 300 && s < 400:
 		return answer{}, fmt.Errorf("%s answers %s: %s", from, res.Status, a.Message)

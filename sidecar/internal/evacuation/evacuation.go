@@ -43,7 +43,7 @@ type Asker struct {
 	instance string
 
 	// Of Run alone.
-	said    string // what was answered last, as it was journalled
+	said    string // the gist of what was answered last, as it was journalled
 	failed  bool   // whether a failure was journalled
 	trouble trouble
 }
@@ -142,9 +142,9 @@ func (a *Asker) ask(ctx context.Context, release time.Time, instance string) {
 	} else {
 		a.metrics.calls.WithLabelValues("answered").Inc()
 	}
-	if said := answer.Outcome; said != a.said {
+	if said := answer.gist(); said != a.said {
 		a.said = said
-		a.cfg.Note("evacuation_answered", "outcome", answer.Outcome, "status", answer.status, "message", answer.Message)
+		a.cfg.Note("evacuation_answered", answer.attrs()...)
 		if answer.refused() {
 			a.cfg.Log.Warn("this pod is not moved away from its node", "outcome", answer.Outcome, "status", answer.status, "message", answer.Message)
 		}

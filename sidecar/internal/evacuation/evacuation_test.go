@@ -91,7 +91,7 @@ func start(t *testing.T, change func(*world, *evacuation.Config)) *world {
 		Note: func(event string, attrs ...any) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.notes = append(w.notes, fmt.Sprint(append([]any{event}, attrs...)...))
+			w.notes = append(w.notes, strings.TrimSpace(fmt.Sprintln(append([]any{event}, attrs...)...)))
 		},
 	}
 	if change != nil {
@@ -230,6 +230,25 @@ func TestAnswersAreJournalledWhenTheyChange(t *testing.T) {
 	w.wait("not_spot", func() bool { return w.noted("not_spot") == 1 && w.said("not moved away") == 1 })
 	w.calledAgain(2)
 	if w.noted("evacuation_answered") != 3 || w.noted("evacuation_failed") != 0 {
+		t.Errorf("notes: %q", w.notes)
+	}
+}
+
+// The taint and the eviction are two things, and either may come later than the other.
+func TestTheTaintIsJournalled(t *testing.T) {
+	w := start(t, nil)
+	answer := func(tainted bool) http.HandlerFunc {
+		return func(rw http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(rw, `{"outcome":"evicted","message":"because","node":"n1","tainted":%t,"grace_seconds":30}`, tainted)
+		}
+	}
+	w.answers(answer(false))
+	w.asker.Announce(release, "")
+	w.wait("a node without the taint", func() bool { return w.noted("node n1 tainted false grace_seconds 30") == 1 })
+	w.answers(answer(true))
+	w.wait("the taint", func() bool { return w.noted("node n1 tainted true") == 1 })
+	w.calledAgain(2)
+	if w.noted("evacuation_answered") != 2 {
 		t.Errorf("notes: %q", w.notes)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"outrider.dev/webhook/internal/inject"
 )
 
 // NotFoundError says that no protected database goes by a name, or that several could be meant.
@@ -47,6 +49,25 @@ func choose(all []Database, namespace, name string) (Database, error) {
 		return Database{}, NotFoundError{fmt.Sprintf("namespace %s has several protected databases: name one of %s", namespace, strings.Join(names(all), ", "))}
 	}
 	return Database{}, NotFoundError{fmt.Sprintf("%s is several pods: name one of %s", name, strings.Join(names(meant), ", "))}
+}
+
+// Hint says what to do instead where a command of outrider could not be run because the sidecar of the pod does not run;
+// "" if it does, as far as the pod's status says. In the middle of a restore there is nobody to ask in the pod, and the
+// archive can be asked from anywhere.
+func (d Database) Hint(command string) string {
+	if d.State == "" || d.State == StateUnprotected {
+		return ""
+	}
+	about := fmt.Sprintf("the sidecar of pod %s/%s does not run now: it is %s", d.Namespace, d.Pod, d.State)
+	if d.Reason != "" {
+		about += " (" + d.Reason + ")"
+	}
+	about += ": ask again when it runs"
+	root := variable(initContainer(d.pod, inject.SidecarContainer), "OUTRIDER_ARCHIVE")
+	if command == "backup" || !strings.HasPrefix(root, "oss://") {
+		return about // it is of the running server, or has no archive
+	}
+	return about + fmt.Sprintf(", or, from anywhere with the credentials of the archive: outrider %s --archive %s", command, root)
 }
 
 func protectedOnes(all []Database) []Database {

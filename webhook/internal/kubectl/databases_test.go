@@ -206,3 +206,29 @@ shop/users-0: unknown: no route; at all
 		}
 	}
 }
+
+// TestHints: where the sidecar does not run, what to do instead is said, with the root of the very database.
+func TestHints(t *testing.T) {
+	const asks = "outrider why --archive oss://backups/prod/shop/orders-0"
+	for name, test := range map[string]struct {
+		pod     *corev1.Pod
+		command string
+		has     []string
+		hasNot  string
+	}{
+		"it runs":        {guarded(t, "orders-0", ended(0, ""), running), "why", nil, "ask"},
+		"it is restored": {guarded(t, "orders-0", running, waiting), "why", []string{"pod shop/orders-0", "it is restoring", "logs orders-0 -c outrider-restore", "ask again when it runs", asks}, ""},
+		"it waits":       {guarded(t, "orders-0", waiting, waiting), "why", []string{"it is pending", asks}, ""},
+		"a backup":       {guarded(t, "orders-0", running, waiting), "backup", []string{"ask again when it runs"}, "--archive"},
+	} {
+		hint := one(t, shop, test.pod).Hint(test.command)
+		for _, text := range test.has {
+			if !strings.Contains(hint, text) {
+				t.Errorf("%s: the hint lacks %q: %s", name, text, hint)
+			}
+		}
+		if test.hasNot != "" && strings.Contains(hint, test.hasNot) {
+			t.Errorf("%s: the hint says %q: %s", name, test.hasNot, hint)
+		}
+	}
+}
