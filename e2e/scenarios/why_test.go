@@ -155,6 +155,9 @@ func TestTimeLineOfACrash(t *testing.T) {
 	p := w.Database("node-1")
 	o := w.Protect(p)
 	stop := w.Load(p)
+	at, err := p.Ask(whole(w), "select pg_current_wal_flush_lsn()::text")
+	must(t, err)
+	shipped(w, o, p, at) // so that there is a last commit to be restored
 	w.Crash(p, o)
 	stop()
 	q := w.RestoreFiles("node-2", "--auto")
