@@ -26,7 +26,7 @@ func original(t *testing.T) Database {
 	c := &pod.Spec.Containers[0]
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "data", MountPath: "/var/lib/postgresql/data"}, {Name: "password", MountPath: "/run/secrets/postgres"}}
 	c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
-	d, err := inject.Pod(pod, shop.input(nil))
+	d, err := inject.Pod(pod, shop.input(configuration{}))
 	if err != nil || d.Pod == nil {
 		t.Fatalf("injecting: %v", err)
 	}
@@ -40,7 +40,7 @@ func TestCloneIsAnotherPodWithTheSameData(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What the webhook makes of it is what counts.
-	made, err := inject.Pod(clone, shop.input(nil))
+	made, err := inject.Pod(clone, shop.input(configuration{}))
 	if err != nil || made.Reason != inject.Injected {
 		t.Fatalf("the webhook would not take the clone: %s, %v", made.Reason, err)
 	}
