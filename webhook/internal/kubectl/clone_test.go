@@ -35,7 +35,7 @@ func original(t *testing.T) Database {
 
 func TestCloneIsAnotherPodWithTheSameData(t *testing.T) {
 	d := original(t)
-	clone, err := d.Clone("copy", "2026-11-20T09:30:00Z")
+	clone, err := d.Clone("copy", "2026-11-20T09:30:00Z", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,21 +70,21 @@ func TestCloneIsAnotherPodWithTheSameData(t *testing.T) {
 	}
 	// After an upgrade of PostgreSQL the sidecar writes into another root than the pod says.
 	d.told(&Report{State: "protected", Archive: "oss://backups/prod/shop/orders@2"}, nil)
-	if clone, err = d.Clone("copy", "latest"); err != nil || !strings.HasSuffix(clone.Annotations["outrider.dev/restore-from"], "@2") {
+	if clone, err = d.Clone("copy", "latest", nil); err != nil || !strings.HasSuffix(clone.Annotations["outrider.dev/restore-from"], "@2") {
 		t.Errorf("%v, %v", clone, err)
 	}
 }
 
 func TestCloneRefuses(t *testing.T) {
 	d := original(t)
-	if _, err := d.Clone("orders-0", "latest"); err == nil {
+	if _, err := d.Clone("orders-0", "latest", nil); err == nil {
 		t.Error("the original's name was taken")
 	}
-	if _, err := d.Clone("copy", "yesterday"); err == nil {
+	if _, err := d.Clone("copy", "yesterday", nil); err == nil {
 		t.Error("a target that is none was taken")
 	}
 	d.pod.Annotations[policy.Status] = "{}"
-	if _, err := d.Clone("copy", "latest"); err == nil {
+	if _, err := d.Clone("copy", "latest", nil); err == nil {
 		t.Error("without knowing the container a clone was made")
 	}
 }
