@@ -119,7 +119,7 @@ func judgeSlot(s *section, about string, d Database) {
 	if slot.WALLevel == "minimal" {
 		s.add(Failed, about, "wal_level is minimal, which leaves out what a restore needs", "ALTER SYSTEM SET wal_level = replica; and restart PostgreSQL")
 	}
-	if slot.MaxKeep >= 0 && !(known && bound > 0 && bound <= slot.MaxKeep) {
+	if slot.MaxKeep >= 0 && (!known || bound <= 0 || bound > slot.MaxKeep) {
 		s.add(Warning, about, "max_slot_wal_keep_size is "+policy.FormatSize(slot.MaxKeep)+": when the archive is away for longer than that lasts, WAL goes before it was shipped",
 			"ALTER SYSTEM SET max_slot_wal_keep_size = -1"+reload+" where the disk has a bound, "+policy.Prefix+"max-wal-backlog knows what to do there")
 	}
