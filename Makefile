@@ -21,6 +21,8 @@ alicloud := $(CURDIR)/.cache/tofu/terraform-provider-alicloud
 
 # The programs and where they are made. One whose directory has no Go file yet is left out.
 programs := outrider=./sidecar outrider-webhook=./webhook kubectl-outrider=./webhook/kubectl-outrider devcloud=./e2e/devcloud ledger=./e2e/ledger/cmd/ledger
+# kubectl asks this one for completions of kubectl-outrider, if it is in PATH beside it.
+completion := webhook/kubectl-outrider/kubectl_complete-outrider
 name = $(firstword $(subst =, ,$1))
 where = $(lastword $(subst =, ,$1))
 ready := $(foreach p,$(programs),$(if $(wildcard $(call where,$p)/main.go),$p))
@@ -37,10 +39,11 @@ help: ## This list
 	@echo
 
 .PHONY: build
-build: ## Build the programs into bin/
+build: ## Build the programs into bin/, with kubectl's completion of kubectl outrider
 	@mkdir -p bin
 	@$(foreach p,$(ready),echo "go build -o bin/$(call name,$p) $(call where,$p)"; \
 		CGO_ENABLED=0 go build -trimpath -o bin/$(call name,$p) $(call where,$p);)
+	@install -m 755 $(completion) bin/
 
 .PHONY: demo
 demo: build ## Protect a real PostgreSQL, lose it twice, restore it, and report what was measured

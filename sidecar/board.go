@@ -57,6 +57,8 @@ type statusReport struct {
 	outlook
 	Drills          *drillStatus       `json:"restore_drills,omitempty"` // nil without drill-max-age, or not known yet
 	Holdings        *archived          `json:"archived,omitempty"`
+	Store           *storeStatus       `json:"store,omitempty"` // nil before the first answer
+	Slot            *slotStatus        `json:"slot,omitempty"`  // nil while nothing is shipped
 	LastSnapshot    *snapshotInfo      `json:"last_snapshot,omitempty"`
 	SnapshotRunning *snapshotRun       `json:"snapshot_running,omitempty"`
 	SnapshotTrouble string             `json:"snapshot_trouble,omitempty"`

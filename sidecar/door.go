@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/policy"
@@ -15,9 +16,12 @@ type door struct {
 	open  func(ctx context.Context, sysid uint64) (root, error)
 	class string // of storage
 
-	mu     sync.Mutex
-	root   root
-	census *census // of root
+	opening sync.Mutex // of whoever enters: it may take as long as a store that is away
+	mu      sync.Mutex
+	root    root
+	census  *census // of root
+	last    root    // the one that was tried last, whatever came of it
+	proven  *time.Time
 }
 
 // errClosed says that the archive has not been reached yet.
@@ -25,21 +29,32 @@ var errClosed = errors.New("the archive has not been reached yet")
 
 // enter opens the archive of the database with this system identifier, once.
 func (d *door) enter(ctx context.Context, sysid uint64) (*archive.Archive, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.root.Archive != nil {
-		return d.root.Archive, nil
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	if arch := d.entered(); arch != nil {
+		return arch, nil
 	}
 	r, err := d.open(ctx, sysid)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last = r
 	if err != nil {
 		return nil, err
 	}
+	d.proven = new(time.Now().UTC())
 	if r.bucket != nil {
 		d.census = newCensus(tellingBucket{r.bucket}, d.class)
 		r.Archive = archive.New(d.census)
 	}
 	d.root = r
 	return r.Archive, nil
+}
+
+// entered is the archive once it was reached, nil before.
+func (d *door) entered() *archive.Archive {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.root.Archive
 }
 
 // counts are of what lies in the archive; nil as long as it has not been reached.
@@ -51,9 +66,7 @@ func (d *door) counts() *census {
 
 // Record implements journal.Store: entries wait until the archive was reached.
 func (d *door) Record(ctx context.Context, e archive.Entry) error {
-	d.mu.Lock()
-	arch := d.root.Archive
-	d.mu.Unlock()
+	arch := d.entered()
 	if arch == nil {
 		return errClosed
 	}
@@ -65,7 +78,7 @@ func (a *app) newDoor(p policy.Policy) *door {
 	return &door{class: p.StorageClass, open: func(ctx context.Context, sysid uint64) (root, error) {
 		r, err := a.openGeneration(ctx, p, sysid)
 		if err != nil {
-			return root{}, err
+			return r, err
 		}
 		return r, tell(ctx, r.bucket.Probe(ctx))
 	}}

@@ -96,6 +96,7 @@ func TestDrillsAreWatched(t *testing.T) {
 		time.Sleep(drillInterval / 2) // between two looks, not at the same instant as one
 		requests.Store(0)
 		time.Sleep(24 * time.Hour)
+		synctest.Wait() // for what the last tick does
 		if n, want := requests.Load(), int64(24*time.Hour/drillInterval); n != want {
 			t.Errorf("a day without a drill cost %d requests, want %d", n, want)
 		}

@@ -24,6 +24,7 @@ const maxGenerations = 50
 
 // openGeneration opens the root of the database with this system identifier: the one that the policy names, or, after
 // pg_upgrade with adopt, the next one (…@2, …@3). sysid 0 is a disk without a database: the newest root that is in use.
+// With an error comes the root that did not answer as it should.
 func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64) (root, error) {
 	var last root
 	for n := 1; n <= maxGenerations; n++ {
@@ -44,7 +45,7 @@ func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64)
 			}
 			return last, nil
 		case err != nil:
-			return root{}, err
+			return r, err
 		case sysid != 0 && c.SystemIdentifier == sysid:
 			return r, nil
 		case sysid != 0 && !p.Adopt && n == 1:

@@ -63,14 +63,14 @@ const (
 func (g *guard) report(ctx context.Context) statusReport {
 	r := g.board.snapshot()
 	r.Journal = g.journal.Recent(20)
-	r.Holdings = g.door.counts().sum()
+	r.Holdings, r.Store = g.door.counts().sum(), g.door.store()
 	v := g.current()
 	if v == nil || v.ended() {
 		r.DiskFree = g.diskFree()
 		return r
 	}
 	durable := v.ship.Durable().LSN
-	r.Durable = &durable
+	r.Durable, r.Slot = &durable, v.slot.Load()
 	r.outlook = v.outlook(durable)
 	r.DiskFree = g.diskFree()
 	if age, ok := v.tail.Age(durable); ok {

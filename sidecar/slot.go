@@ -31,6 +31,9 @@ func (v *voyage) keepSlot(ctx context.Context) error {
 	tick := time.NewTicker(slotInterval)
 	defer tick.Stop()
 	k := slotKeeper{voyage: v}
+	if s, err := v.conn.Slot(ctx, slotName); err == nil {
+		v.slot.Store(slotOf(s))
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,10 +67,11 @@ func (k *slotKeeper) step(ctx context.Context) error {
 	if k.dropped || keep == k.last && time.Since(k.touched) < slotTouch {
 		return nil
 	}
-	_, err := k.conn.AdvanceSlot(ctx, slotName, keep)
+	s, err := k.conn.AdvanceSlot(ctx, slotName, keep)
 	switch {
 	case err == nil:
 		k.last, k.touched = keep, time.Now()
+		k.slot.Store(slotOf(s))
 	case errors.Is(err, postgres.ErrSlotLost), errors.Is(err, fs.ErrNotExist):
 		return k.ensureSlot(ctx, k.conn)
 	}
@@ -104,10 +108,30 @@ func (k *slotKeeper) overBacklog(ctx context.Context, keep wal.LSN) (over bool, 
 		return false, err
 	}
 	k.dropped = true
+	k.slot.Store(nil)
 	reason := fmt.Sprintf("the archive has not taken WAL from %s on, and Postgres kept %d bytes of it, more than max-wal-backlog %s: the replication slot was dropped, so that the volume does not fill up. A new snapshot is taken if WAL is missing when the archive is back",
 		keep, kept, limit)
 	k.note("slot_dropped", "reason", reason)
 	k.log.Error("the replication slot was given up", "kept_bytes", kept, "limit", limit.String())
 	k.board.set(stateRefused, reason)
 	return true, nil
+}
+
+// slotStatus is the replication slot and what bounds it, as the server last said.
+type slotStatus struct {
+	Status   string `json:"wal_status"` // of pg_replication_slots
+	WALLevel string `json:"wal_level"`
+	MaxSlots int    `json:"max_replication_slots"`
+	// MaxKeep bounds the WAL that the server keeps for the slot; negative: it keeps what is needed.
+	MaxKeep int64 `json:"max_slot_wal_keep_size_bytes"`
+	// IdleTimeout is how long the slot may lie idle; 0: for ever.
+	IdleTimeout float64   `json:"idle_replication_slot_timeout_seconds"`
+	ReadAt      time.Time `json:"read_at"`
+}
+
+func slotOf(s postgres.Slot) *slotStatus {
+	return &slotStatus{
+		Status: s.Status, WALLevel: s.Limits.WALLevel, MaxSlots: s.Limits.MaxSlots, MaxKeep: s.Limits.MaxKeep,
+		IdleTimeout: s.Limits.IdleTimeout.Seconds(), ReadAt: time.Now().UTC(),
+	}
 }

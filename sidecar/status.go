@@ -94,6 +94,7 @@ func (r statusReport) text(w io.Writer) {
 		row(w, "a restore would take", fmt.Sprintf("about %.0f s, until the first write", *r.PredictedRestore))
 	}
 	r.Drills.text(w)
+	r.Store.text(w)
 	if h := r.Holdings; h != nil {
 		row(w, "in the archive", fmt.Sprintf("%s in %d objects", bytesText(h.Bytes), h.Objects))
 	}

@@ -35,10 +35,11 @@ type voyage struct {
 	leftovers []leftover // not sealed yet
 	bornAt    time.Time  // of the archive's first writer
 	drills    drillBook
-	level     atomic.Bool // what was flushed when the voyage began is durable
-	flow      flow        // of the server's WAL
-	look      *positions  // nil without a server
-	stopSeen  bool        // of watchShutdown alone
+	level     atomic.Bool                // what was flushed when the voyage began is durable
+	flow      flow                       // of the server's WAL
+	slot      atomic.Pointer[slotStatus] // nil if it was given up or could not be read
+	look      *positions                 // nil without a server
+	stopSeen  bool                       // of watchShutdown alone
 
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time

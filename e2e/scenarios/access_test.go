@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"context"
 	"fmt"
 	"syscall"
 	"testing"
@@ -18,13 +19,14 @@ func TestStoreRefuses(t *testing.T) {
 	w.Control("PUT", "keys", fmt.Sprintf(`{"add": [
 		{"id": "STS.old", "secret": "s", "token": "t", "expires": %q},
 		{"id": "reader", "secret": "s", "rules": [{"actions": ["oss:GetObject", "oss:List*", "oss:GetBucket*"]}]}]}`, expired))
-	run := func(root string, env []string, words ...string) {
+	run := func(root string, env []string, words ...string) stage.Status {
 		o, err := w.Stage.Run(w.Cloud.With(env...), root, p)
 		must(t, err)
-		reaches(w, o, "not_protected", words...)
+		st := reaches(w, o, "not_protected", words...)
 		if code := w.Terminate(o); code != 9 {
 			t.Errorf("exit code %d, want 9: %s", code, o.Tail(3))
 		}
+		return st
 	}
 	for _, c := range []struct {
 		name  string
@@ -42,7 +44,10 @@ func TestStoreRefuses(t *testing.T) {
 	}
 	t.Run("versioned bucket", func(*testing.T) {
 		w.Control("PUT", "versioning", fmt.Sprintf(`{"bucket": %q, "status": "Suspended"}`, stage.Bucket))
-		run(w.Root, nil, stage.Bucket, "versioning", "new bucket")
+		st := run(w.Root, nil, stage.Bucket, "versioning", "new bucket")
+		if s := st.Store; s == nil || s.Versioning != "suspended" || s.ProvenAt != nil {
+			t.Errorf("of the store the status says %+v", s)
+		}
 	})
 	if found := objects(w, w.Root); len(found) > 0 {
 		t.Errorf("the bucket is not as it was: %v", found)
@@ -52,13 +57,28 @@ func TestStoreRefuses(t *testing.T) {
 	}
 }
 
-// A clock that is off does not stop anything.
+// A clock that is off does not stop anything, and the status says by how much, as it says what bounds the slot.
 func TestClockIsOff(t *testing.T) {
 	w := play(t)
 	w.Faults(`{"op":"*","kind":"clock_skew","skew":"2h"}`)
 	p := w.Database("db")
 	o := w.Protect(p)
 	w.Load(p)()
+	st, err := o.Status(whole(w))
+	must(t, err)
+	if s := st.Store; s == nil || s.ProvenAt == nil || s.Versioning != "never" || s.ClockAhead == nil || *s.ClockAhead < -7210 || *s.ClockAhead > -7100 {
+		t.Errorf("of the store the status says %+v", s)
+	}
+	if s := st.Slot; s == nil || s.Status != "reserved" || s.WALLevel != "replica" || s.MaxSlots < 1 || s.MaxKeep != -1 {
+		t.Errorf("of the slot the status says %+v", s)
+	}
+	must(t, p.Exec(whole(w), "alter system set max_slot_wal_keep_size = '1GB'"))
+	must(t, p.Exec(whole(w), "select pg_reload_conf()"))
+	must(t, p.Exec(whole(w), "select pg_switch_wal()")) // the slot is looked at when it moves, or after a minute
+	w.Until("the status to have the setting", func(ctx context.Context) bool {
+		st, err := o.Status(ctx)
+		return err == nil && st.Slot != nil && st.Slot.MaxKeep == 1<<30
+	})
 	w.StopServer(p, syscall.SIGINT)
 	w.Finish(o)
 	w.NothingLost(w.Restore("again"))

@@ -35,6 +35,23 @@ type Status struct {
 	LastSnapshot      *Snapshot  `json:"last_snapshot"`
 	SnapshotRunning   *struct{}  `json:"snapshot_running"`
 	Notice            *struct{}  `json:"notice"`
+	Store             *Store     `json:"store"`
+	Slot              *Slot      `json:"slot"`
+}
+
+// Store is what is told of the bucket and the clocks.
+type Store struct {
+	ProvenAt   *time.Time `json:"proven_at"`
+	Versioning string     `json:"versioning"`
+	ClockAhead *float64   `json:"clock_ahead_seconds"`
+}
+
+// Slot is what is told of the replication slot.
+type Slot struct {
+	Status   string `json:"wal_status"`
+	WALLevel string `json:"wal_level"`
+	MaxSlots int    `json:"max_replication_slots"`
+	MaxKeep  int64  `json:"max_slot_wal_keep_size_bytes"`
 }
 
 // Prepared is what a preparation for a stop achieved.

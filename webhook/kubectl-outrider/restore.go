@@ -15,7 +15,8 @@ func newRestoreCommand(a *app) *cobra.Command {
 		Use: "restore [POD | TYPE/NAME]", Short: "Make a pod with a throw-away copy of a database as it was at a point", Args: atMostOne,
 		Long: "Make a pod beside the original, with a copy of the database as it was at a point, restored from its archive. The original is not\n" +
 			"touched: the copy has other labels, so that no Service finds it, a disk of its own, and writes no archive. Roles and passwords come\n" +
-			"with the data. It is gone when the pod is deleted.",
+			"with the data. For a persistent volume it has another one of that size and storage class, which goes with the pod; where the claim\n" +
+			"cannot be read, an empty directory on the node's disk, and a warning. It is gone when the pod is deleted.",
 		Example: "  kubectl outrider restore -n shop orders-0 --target 2026-11-20T09:30:00Z\n" +
 			"  kubectl outrider restore -n shop orders-0 --name orders-before --dry-run > clone.yaml",
 		ValidArgsFunction: a.completePod,
@@ -41,9 +42,13 @@ func (a *app) restore(ctx context.Context, original, name, target string, dry bo
 	if name == "" {
 		name = d.Pod + "-clone"
 	}
-	pod, err := d.Clone(name, target)
+	disks, warnings := c.Disks(ctx, d)
+	pod, err := d.Clone(name, target, disks)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(a.stderr, "kubectl outrider: warning:", w)
 	}
 	if dry {
 		return a.manifest(pod)

@@ -17,10 +17,12 @@ func newStatusCommand(a *app) *cobra.Command {
 			"with exec; one that cannot be asked is unknown, with the reason, which does not mean that it is not protected.\n\n" +
 			"  SINCE     how long the state has held, or how long there has been no way back\n" +
 			"  WAL-AGE   age of the oldest commit that is not in the archive yet, at most\n" +
-			"  SNAPSHOT  age of the last snapshot that the running sidecar took\n" +
+			"  SNAPSHOT  age of the last snapshot that a restore could start from, whoever took it\n" +
 			"  WINDOW    how far back every moment can be restored\n" +
 			"  EPOCH     how many writers the archive has had: one for each start and restore\n" +
-			"  RESTORE   how long a restore would take now (-o wide)",
+			"  RESTORE   how long a restore would take now (-o wide)\n" +
+			"  DRILL     age of the last restore drill that was passed, if drills are expected (-o wide)\n\n" +
+			"STATE also says notice if the machine will be taken away, drill_failed or drill_overdue, and ending while the pod is deleted.",
 		Example: "  kubectl outrider status -A\n  kubectl outrider status -n shop -o wide",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
 	}

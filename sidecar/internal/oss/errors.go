@@ -273,11 +273,8 @@ const allowedSkew = 15 * time.Minute
 
 // skew is how far the clock of this machine is ahead of OSS's; 0 if the answer does not tell.
 func (b *Bucket) skew(x *exchange) time.Duration {
-	theirs, err := http.ParseTime(x.header.Get("Date"))
-	if err != nil {
-		return 0
-	}
-	return x.seen.Sub(theirs)
+	ahead, _ := x.ahead()
+	return ahead
 }
 
 func ahead(d time.Duration) string {

@@ -36,6 +36,15 @@ func everything(t *testing.T, b *Bucket) map[string]error {
 	return all
 }
 
+// wantAhead compares what a bucket knows of the clocks. Date has whole seconds, and this machine may be busy.
+func wantAhead(t *testing.T, b *Bucket, want time.Duration) {
+	t.Helper()
+	ahead, told := b.ClockAhead()
+	if !told || ahead < want-time.Second || ahead > want+20*time.Second {
+		t.Errorf("the clock of this machine is %v ahead, %v; want about %v", ahead, told, want)
+	}
+}
+
 func TestClockSkewIsCorrected(t *testing.T) {
 	cloud := devtest.Start(t)
 	if err := cloud.OSS.WriteObject(cloud.Bucket, "ns/db/there", []byte("there")); err != nil {
@@ -53,12 +62,14 @@ func TestClockSkewIsCorrected(t *testing.T) {
 		if n := cloud.Requests().Total(); n != 8 {
 			t.Errorf("%d requests, want 7 and one that was refused", n)
 		}
+		wantAhead(t, b, -skew)
 		cloud.SetFaults() // NTP has set it
 		for name, err := range everything(t, b) {
 			if err != nil {
 				t.Errorf("%s after the clock was set: %v", name, err)
 			}
 		}
+		wantAhead(t, b, 0)
 	}
 }
 

@@ -65,6 +65,7 @@ type Bucket struct {
 	metrics     *metrics
 	usage       usage
 	log         *slog.Logger
+	versioning  atomic.Pointer[Versioning] // nil until OSS said it
 	// offset is what is added to our clock so that it agrees with OSS's, in nanoseconds; 0 until OSS complains.
 	offset atomic.Int64
 }

@@ -13,6 +13,33 @@ import (
 	"outrider.dev/sidecar/internal/archive"
 )
 
+// Versioning says whether a bucket keeps versions of its objects.
+type Versioning string
+
+// The values of Versioning. Only a bucket that never had it can hold an archive.
+const (
+	VersioningUnknown   Versioning = "" // not asked yet, or not allowed to ask
+	VersioningNever     Versioning = "never"
+	VersioningEnabled   Versioning = "enabled"
+	VersioningSuspended Versioning = "suspended"
+)
+
+// versioningOf reads the status in OSS's words; it has none for a bucket that never had versioning.
+func versioningOf(status string) Versioning {
+	if status == "" {
+		return VersioningNever
+	}
+	return Versioning(strings.ToLower(status))
+}
+
+// Versioning is what OSS said of the bucket at the last Probe.
+func (b *Bucket) Versioning() Versioning {
+	if v := b.versioning.Load(); v != nil {
+		return *v
+	}
+	return VersioningUnknown
+}
+
 // probeText is the content of the probe object.
 const probeText = "Outrider proves with this object that the bucket refuses to overwrite what exists.\n"
 
@@ -90,6 +117,7 @@ func (b *Bucket) probeVersioning(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.versioning.Store(new(versioningOf(status)))
 	if status == "Enabled" || status == "Suspended" {
 		return fmt.Errorf("bucket %s has versioning %s: %w: x-oss-forbid-overwrite does nothing there, so a second writer could not be fenced, and WAL-G refuses such buckets too; versioning cannot be removed, so use a new bucket that never had it",
 			b.place.bucket, status, ErrConfiguration)

@@ -15,10 +15,17 @@ import (
 func TestProbeAccepts(t *testing.T) {
 	cloud := devtest.Start(t)
 	b := open(t, cloud)
+	if ahead, told := b.ClockAhead(); told || b.Versioning() != VersioningUnknown {
+		t.Errorf("before the first answer the clock is %v ahead, and versioning is %q", ahead, b.Versioning())
+	}
 	for range 2 { // the second start finds the object of the first
 		if err := b.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	wantAhead(t, b, 0)
+	if b.Versioning() != VersioningNever {
+		t.Errorf("a bucket that never had versioning has it %q", b.Versioning())
 	}
 	if empty, err := archive.New(b).Empty(t.Context()); !empty || err != nil {
 		t.Errorf("a root that was only probed is empty: %v, %v", empty, err)
@@ -31,6 +38,9 @@ func TestProbeAccepts(t *testing.T) {
 	narrow := open(t, cloud, func(c *Config) { c.Credentials = staticFor(t, "WRITER", "s") })
 	if err := narrow.Probe(t.Context()); err != nil {
 		t.Errorf("without the right to ask for the versioning: %v", err)
+	}
+	if narrow.Versioning() != VersioningUnknown {
+		t.Errorf("without the right to ask, versioning is %q", narrow.Versioning())
 	}
 	for _, kind := range []devoss.Kind{devoss.ResetAfter, devoss.ResetBefore} {
 		if err := cloud.OSS.RemoveObjects(cloud.Bucket, "ns/db/"+archive.ProbeKey); err != nil {
@@ -54,11 +64,18 @@ func TestProbeRefusesVersioning(t *testing.T) {
 			if !mayAsk {
 				cloud.SetFaults(devoss.Fault{Op: "GetBucketVersioning", Kind: devoss.Status, Status: 403})
 			}
+			want := VersioningUnknown
+			if mayAsk {
+				want = Versioning(strings.ToLower(state))
+			}
 			for range 2 {
 				err := b.Probe(t.Context())
 				if !errors.Is(err, ErrConfiguration) || !strings.Contains(err.Error(), "never had") {
 					t.Errorf("versioning %s, may ask %v: %v, want %v with a remedy", state, mayAsk, err, ErrConfiguration)
 				}
+			}
+			if b.Versioning() != want {
+				t.Errorf("versioning %s, may ask %v: it is known as %q", state, mayAsk, b.Versioning())
 			}
 		}
 	}

@@ -27,6 +27,7 @@ type transport struct {
 	base    http.RoundTripper
 	usage   *usage
 	metrics *metrics
+	clock   clock
 }
 
 const defaultConnections = 32
@@ -80,6 +81,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x.seen = time.Now()
 	x.header, x.status = resp.Header, resp.StatusCode
+	t.clock.note(x)
 	t.metrics.seconds.WithLabelValues(string(x.op)).Observe(x.seen.Sub(begin).Seconds())
 	if resp.StatusCode < 400 {
 		t.bill(x.op)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,16 +21,29 @@ type Slot struct {
 	Status       string
 	Invalidation string // invalidation_reason of 17 and later, such as idle_timeout
 	Active       bool   // a walsender or another session holds it now
+	Limits       SlotLimits
 	physical     bool
+}
+
+// SlotLimits are the settings of the server that bound slots. They come with each look at a slot, since most of them
+// change with a reload.
+type SlotLimits struct {
+	WALLevel    string        // minimal, replica or logical
+	MaxSlots    int           // max_replication_slots
+	MaxKeep     int64         // max_slot_wal_keep_size in bytes: a slot that keeps more is lost; negative: unbounded
+	IdleTimeout time.Duration // idle_replication_slot_timeout of 18 and later: one that nobody used so long is lost; 0: never
 }
 
 // Lost tells whether the server gave up the WAL that the slot was to keep.
 func (s Slot) Lost() bool { return s.Status == "lost" || s.Invalidation != "" }
 
-// invalidation_reason came with 17; to_jsonb reads a column that may not be there.
+// invalidation_reason came with 17, idle_replication_slot_timeout with 18; to_jsonb reads a column that may not be there.
 const slotQuery = `
 SELECT slot_name::text, coalesce(restart_lsn::text, '0/0'), coalesce(wal_status, ''), active, slot_type = 'physical',
-       coalesce(to_jsonb(s) ->> 'invalidation_reason', '')
+       coalesce(to_jsonb(s) ->> 'invalidation_reason', ''),
+       current_setting('wal_level'), current_setting('max_replication_slots')::int,
+       pg_size_bytes(current_setting('max_slot_wal_keep_size')),
+       extract(epoch FROM coalesce(current_setting('idle_replication_slot_timeout', true), '0')::interval)::float8
   FROM pg_replication_slots s WHERE slot_name = $1`
 
 // Slot reads a slot; fs.ErrNotExist if there is none of that name.
@@ -45,7 +59,11 @@ func (c *Conn) Slot(ctx context.Context, name string) (Slot, error) {
 func readSlot(ctx context.Context, pg *pgx.Conn, name string) (Slot, error) {
 	var s Slot
 	var restart string
-	err := pg.QueryRow(ctx, slotQuery, name).Scan(&s.Name, &restart, &s.Status, &s.Active, &s.physical, &s.Invalidation)
+	var idle float64
+	l := &s.Limits
+	err := pg.QueryRow(ctx, slotQuery, name).Scan(&s.Name, &restart, &s.Status, &s.Active, &s.physical, &s.Invalidation,
+		&l.WALLevel, &l.MaxSlots, &l.MaxKeep, &idle)
+	l.IdleTimeout = time.Duration(idle * float64(time.Second))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, fmt.Errorf("there is no such slot: %w", fs.ErrNotExist)
 	}
@@ -112,11 +130,11 @@ func lost(s Slot) error {
 	return fmt.Errorf("%w (%s)", ErrSlotLost, reason)
 }
 
-// AdvanceSlot lets the server remove WAL before to, never more, and returns from where the slot keeps WAL now. If the
-// slot is there already or further, it is advanced to where it is: that does nothing but keep 18 from invalidating it
-// as idle. fs.ErrNotExist if there is no such slot, ErrSlotLost if it keeps nothing any more.
-func (c *Conn) AdvanceSlot(ctx context.Context, name string, to wal.LSN) (wal.LSN, error) {
-	var now wal.LSN
+// AdvanceSlot lets the server remove WAL before to, never more, and returns the slot as it is now. If the slot is there
+// already or further, it is advanced to where it is: that does nothing but keep 18 from invalidating it as idle.
+// fs.ErrNotExist if there is no such slot, ErrSlotLost if it keeps nothing any more.
+func (c *Conn) AdvanceSlot(ctx context.Context, name string, to wal.LSN) (Slot, error) {
+	var now Slot
 	err := c.do(ctx, fmt.Sprintf("advancing replication slot %s to %s", name, to),
 		func(ctx context.Context, pg *pgx.Conn) (err error) {
 			now, err = advanceSlot(ctx, pg, name, to)
@@ -125,13 +143,13 @@ func (c *Conn) AdvanceSlot(ctx context.Context, name string, to wal.LSN) (wal.LS
 	return now, err
 }
 
-func advanceSlot(ctx context.Context, pg *pgx.Conn, name string, to wal.LSN) (wal.LSN, error) {
+func advanceSlot(ctx context.Context, pg *pgx.Conn, name string, to wal.LSN) (Slot, error) {
 	s, err := readSlot(ctx, pg, name)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	if s.Lost() {
-		return 0, lost(s)
+		return s, lost(s)
 	}
 	if to < s.RestartLSN {
 		to = s.RestartLSN
@@ -142,25 +160,26 @@ func advanceSlot(ctx context.Context, pg *pgx.Conn, name string, to wal.LSN) (wa
 	switch codeOf(err) {
 	case "":
 	case codePermission:
-		return 0, slotRemedy(pg, err)
+		return s, slotRemedy(pg, err)
 	case codeInUse:
-		return 0, withRemedy(err, "end the process that uses the slot, or give it a slot of its own")
+		return s, withRemedy(err, "end the process that uses the slot, or give it a slot of its own")
 	case codeInvalidParameter, codeNotInState, codeUndefinedObject:
 		// The slot changed since it was read: it is further, lost or gone now.
 		now, rerr := readSlot(ctx, pg, name)
 		switch {
 		case rerr != nil:
-			return 0, errors.Join(rerr, err)
+			return now, errors.Join(rerr, err)
 		case now.Lost() || now.RestartLSN == 0:
-			return 0, fmt.Errorf("%w: %w", lost(now), err)
+			return now, fmt.Errorf("%w: %w", lost(now), err)
 		case now.RestartLSN >= to:
-			return now.RestartLSN, nil
+			return now, nil
 		}
 	}
 	if err != nil {
-		return 0, err
+		return s, err
 	}
-	return wal.ParseLSN(end)
+	s.RestartLSN, err = wal.ParseLSN(end)
+	return s, err
 }
 
 // DropSlot drops the slot, so that it keeps no WAL any more. One that is not there counts as dropped.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"outrider.dev/e2e/pgtest"
 	"outrider.dev/sidecar/internal/wal"
@@ -47,16 +48,20 @@ func testSlotLife(t *testing.T, s *pgtest.Server) {
 	if err != nil || again != made {
 		t.Errorf("the same slot: %+v, then %+v, %v", made, again, err)
 	}
+	unbounded := SlotLimits{WALLevel: "replica", MaxSlots: made.Limits.MaxSlots, MaxKeep: -1}
+	if made.Limits != unbounded || made.Limits.MaxSlots < 1 {
+		t.Errorf("a server as it comes bounds slots by %+v", made.Limits)
+	}
 	s.Exec("CREATE TABLE slot_life AS SELECT generate_series(1, 1000) AS i")
 	to := flush(t, c)
-	if now, err := c.AdvanceSlot(ctx, "outrider", to); err != nil || now != to {
-		t.Errorf("advanced to %s: %s, %v", to, now, err)
+	if now, err := c.AdvanceSlot(ctx, "outrider", to); err != nil || now.RestartLSN != to {
+		t.Errorf("advanced to %s: %+v, %v", to, now, err)
 	}
-	if now, err := c.AdvanceSlot(ctx, "outrider", made.RestartLSN); err != nil || now != to {
-		t.Errorf("a slot that is further already, at %s: %s, %v", to, now, err)
+	if now, err := c.AdvanceSlot(ctx, "outrider", made.RestartLSN); err != nil || now.RestartLSN != to {
+		t.Errorf("a slot that is further already, at %s: %+v, %v", to, now, err)
 	}
-	if now, err := c.AdvanceSlot(ctx, "outrider", to+1<<30); err != nil || now > flush(t, c) {
-		t.Errorf("advancing past the flushed WAL: %s, %v", now, err)
+	if now, err := c.AdvanceSlot(ctx, "outrider", to+1<<30); err != nil || now.RestartLSN > flush(t, c) {
+		t.Errorf("advancing past the flushed WAL: %+v, %v", now, err)
 	}
 	s.Kill()
 	s.Start()
@@ -89,8 +94,9 @@ func testLostSlotIsReported(t *testing.T, s *pgtest.Server) {
 	defer s.Exec("ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()")
 	ctx := t.Context()
 	c := connect(t, configFor(s, "postgres"))
-	if _, err := c.EnsureSlot(ctx, "outrider"); err != nil {
-		t.Fatal(err)
+	bounded, err := c.EnsureSlot(ctx, "outrider")
+	if err != nil || bounded.Limits.MaxKeep != 1<<20 {
+		t.Fatalf("a slot that may keep 1 MB: %+v, %v", bounded, err)
 	}
 	for range 8 {
 		s.Exec("INSERT INTO filler VALUES (1)", "SELECT pg_switch_wal()", "CHECKPOINT")
@@ -126,14 +132,17 @@ func TestTouchingKeepsAnIdleSlot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := ours.Limits.IdleTimeout; got != time.Second {
+		t.Errorf("idle_replication_slot_timeout is 1s, and was read as %v", got)
+	}
 	s.Exec("SELECT pg_create_physical_replication_slot('twin', true)")
 	for {
 		now, err := c.AdvanceSlot(ctx, "outrider", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if now != ours.RestartLSN {
-			t.Fatalf("touching moved the slot from %s to %s", ours.RestartLSN, now)
+		if now.RestartLSN != ours.RestartLSN {
+			t.Fatalf("touching moved the slot from %s to %s", ours.RestartLSN, now.RestartLSN)
 		}
 		s.Exec("CHECKPOINT")
 		twin, err := c.Slot(ctx, "twin")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -57,8 +58,13 @@ func (s *section) add(o Outcome, about, text, remedy string) {
 
 func (s *section) ok(about, text string) { s.add(OK, about, text, "") }
 
-func (s *section) unknown(about string, err error) {
-	s.add(Unknown, about, "could not be told: "+err.Error(), "try again; if it is forbidden, ask somebody who may")
+// unknown notes what could not be told. right is what it takes to tell, such as "get secrets in namespace shop".
+func (s *section) unknown(about, right string, err error) {
+	remedy := "try again; it takes the right to " + right
+	if apierrors.IsForbidden(err) {
+		remedy = "ask for the right to " + right + ", or somebody who has it"
+	}
+	s.add(Unknown, about, "could not be told: "+err.Error(), remedy)
 }
 
 // Check looks at the installation and at a namespace, or with "" at all. It changes nothing: what it creates is created
@@ -69,24 +75,27 @@ func (c *Cluster) Check(ctx context.Context, namespace string) (Checkup, error) 
 		return Checkup{}, fmt.Errorf("asking the API server %s for its version: %w", c.config.Host, err)
 	}
 	var all Checkup
+	add := func(f []Finding) { all.Findings = append(all.Findings, f...) }
 	s := &section{name: "kubernetes"}
 	judgeVersion(s, version.Major, version.Minor)
-	all.Findings = append(all.Findings, s.findings...)
-	all.Findings = append(all.Findings, c.checkWebhook(ctx, time.Now())...)
+	judgeMachine(s, c.clock)
+	add(s.findings)
+	add(c.checkWebhook(ctx, time.Now()))
 	places, err := c.places(ctx, namespace)
 	if err != nil {
 		return all, err
 	}
-	defaults, derr := c.defaults(ctx)
-	all.Findings = append(all.Findings, c.checkPlaces(ctx, places, defaults, derr)...)
+	conf := c.configuration(ctx)
+	add(c.checkPlaces(ctx, places, conf))
 	pods, err := c.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return all, fmt.Errorf("listing pods: %w", err)
 	}
-	found := databases(places, pods.Items, defaults)
+	found := databases(places, pods.Items, conf)
 	c.ask(ctx, found)
-	all.Findings = append(all.Findings, checkDatabases(found, places, defaults)...)
-	all.Findings = append(all.Findings, c.checkBudgets(ctx, namespace, found)...)
+	add(c.checkCredentials(ctx, places, found, conf))
+	add(checkDatabases(found, places, conf, time.Now()))
+	add(c.checkBudgets(ctx, namespace, found))
 	return all, ctx.Err()
 }
 

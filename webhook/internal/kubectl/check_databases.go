@@ -11,11 +11,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"outrider.dev/sidecar/policy"
 	"outrider.dev/webhook/internal/inject"
 )
 
 // checkDatabases judges what is known of each database.
-func checkDatabases(all []Database, places []place, defaults map[string]string) []Finding {
+func checkDatabases(all []Database, places []place, conf configuration, now time.Time) []Finding {
 	byName := map[string]place{}
 	for _, p := range places {
 		byName[p.name] = p
@@ -27,10 +28,11 @@ func checkDatabases(all []Database, places []place, defaults map[string]string) 
 		if d.Ending || !claims(d.pod) {
 			continue
 		}
+		judgeSidecar(s, about, d, now)
 		judgeGrace(s, about, d.pod)
 		judgeTolerations(s, about, d.pod)
 		if where, ok := byName[d.Namespace]; ok && where.trouble == nil {
-			judgeAnew(s, about, d.pod, where, defaults)
+			judgeAnew(s, about, d, where, conf)
 		}
 	}
 	return s.findings
@@ -58,9 +60,10 @@ func judgeState(s *section, about string, d Database) {
 	case StateRestoreFail:
 		s.add(Failed, about, text, logs(inject.RestoreContainer))
 	case StateUnprotected:
-		s.add(Failed, about, text, "")
+		s.add(Failed, about, text, "mend what it says, and then: "+d.anew())
 	case StateUnknown:
-		s.add(Unknown, about, text, "the right to get pods/proxy or to create pods/exec, and a sidecar that runs; "+logs(inject.SidecarContainer))
+		s.add(Unknown, about, text+"\nso its bucket, clock, slot and drills could not be told either",
+			"it takes the right to get pods/proxy or to create pods/exec, and a sidecar that runs: "+logs(inject.SidecarContainer))
 	default: // not_protected, superseded, and what later versions may say
 		s.add(Failed, about, text, logs(inject.SidecarContainer))
 	}
@@ -69,13 +72,40 @@ func judgeState(s *section, about string, d Database) {
 	}
 }
 
+// anew is how the pod is made anew, by those who know what that means for its data.
+func (d Database) anew() string {
+	if d.Workload == "" {
+		return "delete the pod and apply its file again"
+	}
+	return "kubectl -n " + d.Namespace + " rollout restart " + d.Workload
+}
+
 // enough is the grace period below which an orderly stop is a matter of luck: checkpoint, shutdown and the last upload.
 const enough = 30 * time.Second
 
+// graceOf is the time that the kubelet gives a pod to stop.
+func graceOf(pod *corev1.Pod) time.Duration {
+	g := pod.Spec.TerminationGracePeriodSeconds
+	if g == nil {
+		return corev1.DefaultTerminationGracePeriodSeconds * time.Second
+	}
+	return time.Duration(*g) * time.Second
+}
+
+// judgeGrace compares the pod's grace period with the one that its sidecar plans its stop by.
 func judgeGrace(s *section, about string, pod *corev1.Pod) {
-	if g := pod.Spec.TerminationGracePeriodSeconds; g != nil && time.Duration(*g)*time.Second < enough {
-		s.add(Warning, about, fmt.Sprintf("its terminationGracePeriodSeconds is %d: too short for a checkpoint, a shutdown and the last upload", *g),
-			"raise it in the template, or leave it out")
+	have := graceOf(pod)
+	p, known := policyOf(pod)
+	switch period := fmt.Sprintf("its terminationGracePeriodSeconds is %d", int64(have.Seconds())); {
+	case have < enough:
+		s.add(Warning, about, period+": too short for a checkpoint, a shutdown and the last upload", "raise it in the template, or leave it out")
+	case !known:
+		s.add(Unknown, about, period+", and the policy in the environment of its sidecar cannot be read", "use a kubectl-outrider that is as new as the sidecar")
+	case have < p.Grace:
+		s.add(Warning, about, period+", less than the grace of its policy, "+span(p.Grace)+", by which its sidecar plans the stop: the kubelet may end it before everything is shipped",
+			"something has lowered it after the webhook had raised it: find out what, or set "+policy.Prefix+"grace to what there is")
+	default:
+		s.ok(about, period+", enough for the grace of its policy, "+span(p.Grace))
 	}
 }
 
@@ -101,7 +131,8 @@ func judgeTolerations(s *section, about string, pod *corev1.Pod) {
 }
 
 // judgeAnew says what would happen if the pod were made now, which happens at the next loss of its node.
-func judgeAnew(s *section, about string, pod *corev1.Pod, where place, defaults map[string]string) {
+func judgeAnew(s *section, about string, db Database, where place, conf configuration) {
+	pod := db.pod
 	if !where.labelled() {
 		if pod.Annotations[protectLabel] == "enabled" {
 			s.add(Failed, about, "its namespace has lost its label, so that it will not be admitted when it is made anew", "kubectl label namespace "+where.name+" "+protectLabel+"=enabled")
@@ -111,13 +142,19 @@ func judgeAnew(s *section, about string, pod *corev1.Pod, where place, defaults 
 			"kubectl label namespace "+where.name+" "+protectLabel+"=enabled, and the line "+protectLabel+": enabled in its template makes that binding")
 		return
 	}
-	d, err := inject.Pod(pod, where.input(defaults))
+	d, err := inject.Pod(pod, where.input(conf))
+	if err != nil && conf.trouble != nil {
+		return // that the configuration could not be read has been said, and it may hold what is missing
+	}
 	if err != nil {
 		s.add(Failed, about, fmt.Sprintf("made anew, it would be refused (%s): %v", d.Reason, err), "mend it before its node goes away")
 		return
 	}
 	for _, w := range d.Warnings {
-		s.add(Warning, about, w, "")
+		s.add(Warning, about, w, "mend it in the pod's template, or leave it if it is meant to be so")
+	}
+	if have := graceOf(pod); d.Policy.Grace > have && have >= enough {
+		s.add(Warning, about, "its policy asks for a grace of "+span(d.Policy.Grace)+" now, and the pod was made with "+span(have), db.anew())
 	}
 	if pod.Annotations[protectLabel] == "" {
 		s.add(Warning, about, "its template does not say "+protectLabel+": enabled, so that it would start without its restore if the namespace lost its label",
@@ -130,7 +167,7 @@ func (c *Cluster) checkBudgets(ctx context.Context, namespace string, all []Data
 	s := &section{name: "disruption budgets"}
 	list, err := c.client.PolicyV1().PodDisruptionBudgets(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		s.unknown("budgets", err)
+		s.unknown("budgets", "list poddisruptionbudgets.policy", err)
 		return s.findings
 	}
 	judgeBudgets(s, all, list.Items)

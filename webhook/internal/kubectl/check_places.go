@@ -15,16 +15,12 @@ import (
 )
 
 // checkPlaces looks at labels and annotations of namespaces, and asks the webhook about each that is labelled.
-func (c *Cluster) checkPlaces(ctx context.Context, places []place, defaults map[string]string, derr error) []Finding {
+func (c *Cluster) checkPlaces(ctx context.Context, places []place, conf configuration) []Finding {
 	s := &section{name: "namespaces"}
-	if derr != nil {
-		s.unknown("configuration of the webhook", derr)
-	} else {
-		judgeDefaults(s, defaults)
-	}
+	judgeConfiguration(s, conf)
 	labelled := 0
 	for _, p := range places {
-		judgePlace(s, p, defaults, derr == nil)
+		judgePlace(s, p, conf)
 		if p.labelled() {
 			labelled++
 			c.trial(ctx, s, p)
@@ -43,10 +39,14 @@ func (c *Cluster) checkPlaces(ctx context.Context, places []place, defaults map[
 	return s.findings
 }
 
-func judgeDefaults(s *section, defaults map[string]string) {
+func judgeConfiguration(s *section, conf configuration) {
 	const about = "configuration of the webhook"
+	if conf.trouble != nil {
+		s.unknown(about, "get the ConfigMap "+webhookName+" in namespace "+systemNamespace, conf.trouble)
+		return
+	}
 	var wrong []string
-	for _, e := range policyErrors(policy.Configuration(defaults)) {
+	for _, e := range policyErrors(policy.Configuration(conf.Policy)) {
 		if !missingArchive(e) { // it may be set on namespaces instead
 			wrong = append(wrong, e.Error())
 		}
@@ -55,7 +55,7 @@ func judgeDefaults(s *section, defaults map[string]string) {
 		s.add(Failed, about, strings.Join(wrong, "\n"), "kubectl -n "+systemNamespace+" edit configmap "+webhookName)
 		return
 	}
-	s.ok(about, fmt.Sprintf("%d defaults of the policy, all valid", len(defaults)))
+	s.ok(about, fmt.Sprintf("%d defaults of the policy, all valid", len(conf.Policy)))
 }
 
 // policyErrors resolves levels and returns what is wrong with them, one by one.
@@ -78,10 +78,10 @@ func policyErrors(levels ...policy.Level) (wrong []*policy.Error) {
 	return wrong
 }
 
-func judgePlace(s *section, p place, defaults map[string]string, whole bool) {
+func judgePlace(s *section, p place, conf configuration) {
 	about := "namespace " + p.name
 	if p.trouble != nil {
-		s.unknown(about, p.trouble)
+		s.unknown(about, "get namespaces", p.trouble)
 		return
 	}
 	value, has := p.labels[protectLabel]
@@ -99,7 +99,7 @@ func judgePlace(s *section, p place, defaults map[string]string, whole bool) {
 		return
 	}
 	var wrong []string
-	for _, e := range policyErrors(policy.Configuration(defaults), policy.Namespace(p.name, p.annotations)) {
+	for _, e := range policyErrors(policy.Configuration(conf.Policy), policy.Namespace(p.name, p.annotations)) {
 		if missingArchive(e) {
 			continue // pods may say it, or the configuration that could not be read
 		}
@@ -108,7 +108,7 @@ func judgePlace(s *section, p place, defaults map[string]string, whole bool) {
 	switch {
 	case len(wrong) > 0:
 		s.add(Failed, about, strings.Join(wrong, "\n"), "kubectl annotate --overwrite namespace "+p.name+" NAME=VALUE; until then new pods with a database are refused")
-	case whole:
+	case conf.trouble == nil:
 		s.ok(about, "labelled, its annotations are valid")
 	default:
 		s.ok(about, "labelled, its annotations are valid by themselves")
@@ -161,11 +161,12 @@ func judgeTrial(s *section, about string, made *corev1.Pod, err error) {
 	case strings.Contains(err.Error(), "admission webhook"):
 		s.add(Warning, about, "a new pod with a database and no annotations of its own would be refused: "+err.Error(),
 			"set what is missing on the namespace, or on each pod template")
-	case apierrors.IsForbidden(err):
+	case apierrors.IsForbidden(err) && !strings.Contains(err.Error(), "cannot create resource"):
 		// Pod Security and quotas refuse such a plain pod, too, which says nothing about others.
-		s.add(Warning, about, "it was not allowed to find out: "+err.Error(), "")
+		s.add(Warning, about, "the plain pod of the trial is refused, by others than Outrider: "+err.Error(),
+			"see whether one of yours is taken: kubectl create --dry-run=server -f FILE")
 	default:
-		s.unknown(about, err)
+		s.unknown(about, "create pods in that namespace, for a dry run", err)
 	}
 }
 

@@ -2,8 +2,6 @@ package kubectl
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,16 +11,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"outrider.dev/sidecar/policy"
 )
 
 // oldestKubernetes has native sidecars by default.
 const oldestKubernetes = 29
-
-// soon is when an authority that has not been renewed becomes a warning: the webhook does so when a third of its life is
-// left, which is later only for those that are short on purpose.
-const soon = 7 * policy.Day
 
 const applyAll = "kubectl apply -k manifests/base, or the overlay that was installed"
 
@@ -30,7 +22,7 @@ func judgeVersion(s *section, major, minor string) {
 	n, err := strconv.Atoi(strings.TrimRight(minor, "+"))
 	switch {
 	case err != nil:
-		s.unknown("version", fmt.Errorf("the API server calls itself %s.%s", major, minor))
+		s.add(Unknown, "version", fmt.Sprintf("could not be told: the API server calls itself %s.%s", major, minor), "kubectl version says more; it has to be 1.29 or later")
 	case major == "1" && n < oldestKubernetes:
 		s.add(Failed, "version", "it is "+major+"."+minor+", which has no native sidecars", "upgrade to 1.29 or later")
 	default:
@@ -46,14 +38,21 @@ func (c *Cluster) checkWebhook(ctx context.Context, now time.Time) []Finding {
 	case apierrors.IsNotFound(err):
 		s.add(Failed, deployment, "it is not installed in "+systemNamespace, applyAll)
 	case err != nil:
-		s.unknown(deployment, err)
+		s.unknown(deployment, "get deployments.apps in namespace "+systemNamespace, err)
 	default:
 		judgeDeployment(s, deployment, d)
 	}
+	c.checkServing(ctx, s, now)
+	c.checkRegistrations(ctx, s, now)
+	return s.findings
+}
+
+// checkRegistrations looks at what makes the API server ask the webhook.
+func (c *Cluster) checkRegistrations(ctx context.Context, s *section, now time.Time) {
 	admission := c.client.AdmissionregistrationV1()
 	const mutating, validating = "mutating webhook configuration " + registration, "validating webhook configuration " + registration
 	m, err := admission.MutatingWebhookConfigurations().Get(ctx, registration, metav1.GetOptions{})
-	if present(s, mutating, "labelled namespaces are not protected: nobody is asked about their pods", err) {
+	if present(s, mutating, "mutatingwebhookconfigurations.admissionregistration.k8s.io", "labelled namespaces are not protected: nobody is asked about their pods", err) {
 		for _, w := range m.Webhooks {
 			judgeBundle(s, mutating, w.ClientConfig.CABundle, now)
 			if w.FailurePolicy != nil && *w.FailurePolicy != admissionv1.Fail {
@@ -62,7 +61,7 @@ func (c *Cluster) checkWebhook(ctx context.Context, now time.Time) []Finding {
 		}
 	}
 	v, err := admission.ValidatingWebhookConfigurations().Get(ctx, registration, metav1.GetOptions{})
-	if present(s, validating, "nobody is warned when a workload is applied", err) {
+	if present(s, validating, "validatingwebhookconfigurations.admissionregistration.k8s.io", "nobody is warned when a workload is applied", err) {
 		for _, w := range v.Webhooks {
 			judgeBundle(s, validating, w.ClientConfig.CABundle, now)
 		}
@@ -77,11 +76,10 @@ func (c *Cluster) checkWebhook(ctx context.Context, now time.Time) []Finding {
 		s.add(Warning, guard, "it is not installed or not bound: if a namespace loses its label, its databases may start empty",
 			"on Kubernetes 1.30 or later, "+applyAll)
 	case err != nil:
-		s.unknown(guard, err)
+		s.unknown(guard, "get validatingadmissionpolicies.admissionregistration.k8s.io and their bindings", err)
 	default:
 		s.ok(guard, "installed and bound")
 	}
-	return s.findings
 }
 
 func judgeDeployment(s *section, about string, d *appsv1.Deployment) {
@@ -105,43 +103,12 @@ func judgeDeployment(s *section, about string, d *appsv1.Deployment) {
 }
 
 // present says so if an object of the installation could not be read, and tells whether it could.
-func present(s *section, about, consequence string, err error) bool {
+func present(s *section, about, resource, consequence string, err error) bool {
 	switch {
 	case apierrors.IsNotFound(err):
 		s.add(Failed, about, "it is not installed: "+consequence, applyAll)
 	case err != nil:
-		s.unknown(about, err)
+		s.unknown(about, "get "+resource, err)
 	}
 	return err == nil
-}
-
-// judgeBundle looks at the authorities with which the API server recognises the webhook.
-func judgeBundle(s *section, about string, bundle []byte, now time.Time) {
-	const remedy = "the webhook writes it: kubectl -n " + systemNamespace + " logs deployment/" + webhookName + " says why it did not"
-	var last time.Time
-	for rest := bundle; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			s.add(Failed, about, "its caBundle holds no certificate that can be read: "+err.Error(), remedy)
-			return
-		}
-		if now.After(cert.NotBefore) && cert.NotAfter.After(last) {
-			last = cert.NotAfter
-		}
-	}
-	until := last.UTC().Format(time.RFC3339)
-	switch {
-	case last.IsZero():
-		s.add(Failed, about, "its caBundle holds no authority, so that the API server cannot recognise the webhook", remedy)
-	case now.After(last):
-		s.add(Failed, about, "the last authority in its caBundle expired at "+until, remedy)
-	case last.Sub(now) < soon:
-		s.add(Warning, about, "the last authority in its caBundle expires at "+until+" and has not been renewed", remedy)
-	default:
-		s.ok(about, "its caBundle is valid until "+until)
-	}
 }

@@ -18,8 +18,9 @@ import (
 
 // Clone is a pod with a throw-away copy of the database as it was at a point: "latest", a time with zone or an LSN. It
 // reads the archive of the original and writes none. The original is not touched: the clone has other labels, so that no
-// Service finds it, and none of its volumes that last. Nothing is made yet.
-func (d Database) Clone(name, target string) (*corev1.Pod, error) {
+// Service finds it, and none of its volumes that last, but empty ones like them, as far as their disks are known. Nothing
+// is made yet.
+func (d Database) Clone(name, target string, disks Disks) (*corev1.Pod, error) {
 	about := fmt.Sprintf("copying pod %s/%s", d.Namespace, d.Pod)
 	if name == d.Pod {
 		return nil, fmt.Errorf("%s: a clone needs a name of its own", about)
@@ -45,13 +46,27 @@ func (d Database) Clone(name, target string) (*corev1.Pod, error) {
 			Labels:      map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "kubectl-outrider"},
 			Annotations: cloneAnnotations(d.pod.Annotations, root, target),
 		},
-		Spec: corev1.PodSpec{
-			Containers: []corev1.Container{*pg}, Volumes: volumesOf(d.pod, pg), NodeSelector: d.pod.Spec.NodeSelector,
-			Tolerations: d.pod.Spec.Tolerations, SecurityContext: d.pod.Spec.SecurityContext.DeepCopy(),
-			ServiceAccountName: d.pod.Spec.ServiceAccountName, ImagePullSecrets: d.pod.Spec.ImagePullSecrets,
-		},
+		Spec: cloneSpec(&d.pod.Spec),
 	}
+	pod.Spec.Containers, pod.Spec.Volumes = []corev1.Container{*pg}, volumesOf(d.pod, pg, disks)
 	return pod, nil
+}
+
+// cloneSpec is what of a pod is true of its copy as well. What holds between pods is not: the original's anti-affinity
+// and spread are about its siblings. Nor is its priority: a throw-away copy must not push others away.
+func cloneSpec(from *corev1.PodSpec) corev1.PodSpec {
+	from = from.DeepCopy()
+	to := corev1.PodSpec{
+		NodeSelector: from.NodeSelector, Tolerations: from.Tolerations, SecurityContext: from.SecurityContext,
+		ServiceAccountName: from.ServiceAccountName, AutomountServiceAccountToken: from.AutomountServiceAccountToken,
+		ImagePullSecrets: from.ImagePullSecrets, RuntimeClassName: from.RuntimeClassName, SchedulerName: from.SchedulerName,
+		HostAliases: from.HostAliases, DNSPolicy: from.DNSPolicy, DNSConfig: from.DNSConfig, EnableServiceLinks: from.EnableServiceLinks,
+		TerminationGracePeriodSeconds: from.TerminationGracePeriodSeconds,
+	}
+	if a := from.Affinity; a != nil && a.NodeAffinity != nil {
+		to.Affinity = &corev1.Affinity{NodeAffinity: a.NodeAffinity}
+	}
+	return to
 }
 
 // cloneAnnotations keep what the original's policy says of access, and replace what makes it this database.
@@ -95,23 +110,6 @@ func postgresOf(pod *corev1.Pod) (*corev1.Container, error) {
 		pg.Ports[i].HostPort = 0 // it may come to the original's node
 	}
 	return pg, nil
-}
-
-// volumesOf are the volumes that a container needs, with an empty one in the place of each that lasts: another pod must
-// not get at the original's data, and the restore wants an empty disk. Those that are made for each pod stay as they are.
-func volumesOf(pod *corev1.Pod, c *corev1.Container) (volumes []corev1.Volume) {
-	for _, v := range pod.Spec.Volumes {
-		if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
-			continue
-		}
-		s := v.VolumeSource
-		config := s.ConfigMap != nil || s.Secret != nil || s.Projected != nil || s.DownwardAPI != nil
-		if !config && s.EmptyDir == nil && s.Ephemeral == nil && s.CSI == nil {
-			v.VolumeSource = corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
-		}
-		volumes = append(volumes, v)
-	}
-	return volumes
 }
 
 func variable(c *corev1.Container, name string) string {

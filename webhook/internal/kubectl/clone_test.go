@@ -26,7 +26,7 @@ func original(t *testing.T) Database {
 	c := &pod.Spec.Containers[0]
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "data", MountPath: "/var/lib/postgresql/data"}, {Name: "password", MountPath: "/run/secrets/postgres"}}
 	c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
-	d, err := inject.Pod(pod, shop.input(nil))
+	d, err := inject.Pod(pod, shop.input(configuration{}))
 	if err != nil || d.Pod == nil {
 		t.Fatalf("injecting: %v", err)
 	}
@@ -35,12 +35,12 @@ func original(t *testing.T) Database {
 
 func TestCloneIsAnotherPodWithTheSameData(t *testing.T) {
 	d := original(t)
-	clone, err := d.Clone("copy", "2026-11-20T09:30:00Z")
+	clone, err := d.Clone("copy", "2026-11-20T09:30:00Z", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// What the webhook makes of it is what counts.
-	made, err := inject.Pod(clone, shop.input(nil))
+	made, err := inject.Pod(clone, shop.input(configuration{}))
 	if err != nil || made.Reason != inject.Injected {
 		t.Fatalf("the webhook would not take the clone: %s, %v", made.Reason, err)
 	}
@@ -70,21 +70,21 @@ func TestCloneIsAnotherPodWithTheSameData(t *testing.T) {
 	}
 	// After an upgrade of PostgreSQL the sidecar writes into another root than the pod says.
 	d.told(&Report{State: "protected", Archive: "oss://backups/prod/shop/orders@2"}, nil)
-	if clone, err = d.Clone("copy", "latest"); err != nil || !strings.HasSuffix(clone.Annotations["outrider.dev/restore-from"], "@2") {
+	if clone, err = d.Clone("copy", "latest", nil); err != nil || !strings.HasSuffix(clone.Annotations["outrider.dev/restore-from"], "@2") {
 		t.Errorf("%v, %v", clone, err)
 	}
 }
 
 func TestCloneRefuses(t *testing.T) {
 	d := original(t)
-	if _, err := d.Clone("orders-0", "latest"); err == nil {
+	if _, err := d.Clone("orders-0", "latest", nil); err == nil {
 		t.Error("the original's name was taken")
 	}
-	if _, err := d.Clone("copy", "yesterday"); err == nil {
+	if _, err := d.Clone("copy", "yesterday", nil); err == nil {
 		t.Error("a target that is none was taken")
 	}
 	d.pod.Annotations[policy.Status] = "{}"
-	if _, err := d.Clone("copy", "latest"); err == nil {
+	if _, err := d.Clone("copy", "latest", nil); err == nil {
 		t.Error("without knowing the container a clone was made")
 	}
 }

@@ -3,6 +3,7 @@ package kubectl
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,9 +19,10 @@ import (
 // Names of what manifests/base installs.
 const (
 	systemNamespace = "outrider-system"
-	webhookName     = "outrider-webhook" // Deployment, ConfigMap
-	registration    = "outrider"         // both webhook configurations
-	guardName       = "outrider-guard"   // admission policy and its binding
+	webhookName     = "outrider-webhook"     // Deployment, ConfigMap
+	registration    = "outrider"             // both webhook configurations
+	servingName     = "outrider-webhook-tls" // Secret
+	guardName       = "outrider-guard"       // admission policy and its binding
 	configFile      = "config.yaml"
 	protectLabel    = policy.Prefix + "protect"
 )
@@ -29,6 +31,7 @@ const (
 type Cluster struct {
 	client kubernetes.Interface
 	config *rest.Config
+	clock  *clock // of the API server
 }
 
 // NewCluster makes a Cluster of a client configuration. It asks nothing yet.
@@ -36,11 +39,14 @@ func NewCluster(config *rest.Config) (*Cluster, error) {
 	config = rest.CopyConfig(config)
 	// A person waits: a cluster with a hundred databases is asked at once.
 	config.QPS, config.Burst = 50, 200
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
+	c := &Cluster{config: config, clock: &clock{}}
+	watched := rest.CopyConfig(config)
+	watched.Wrap(c.clock.watch)
+	var err error
+	if c.client, err = kubernetes.NewForConfig(watched); err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", config.Host, err)
 	}
-	return &Cluster{client: client, config: config}, nil
+	return c, nil
 }
 
 // place is a namespace with what is known of it.
@@ -80,27 +86,48 @@ func (c *Cluster) places(ctx context.Context, namespace string) ([]place, error)
 	return []place{{name: ns.Name, labels: ns.Labels, annotations: ns.Annotations}}, nil
 }
 
-// defaults are the policy's keys in the webhook's configuration.
-func (c *Cluster) defaults(ctx context.Context) (map[string]string, error) {
+// configuration is what is read of the webhook's.
+type configuration struct {
+	Policy map[string]string `json:"policy"` // defaults of the policy, by key
+	RRSA   struct {
+		OIDCProvider string `json:"oidcProvider"`
+	} `json:"rrsa"`
+
+	trouble error // why it could not be read; the rest is then unknown
+}
+
+func (c *Cluster) configuration(ctx context.Context) configuration {
 	cm, err := c.client.CoreV1().ConfigMaps(systemNamespace).Get(ctx, webhookName, metav1.GetOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("reading the webhook's configuration, ConfigMap %s/%s: %w", systemNamespace, webhookName, err)
+		return configuration{trouble: fmt.Errorf("reading the webhook's configuration, ConfigMap %s/%s: %w", systemNamespace, webhookName, err)}
 	}
-	var parsed struct {
-		Policy map[string]string `json:"policy"`
-	}
+	var parsed configuration
 	if err := yaml.Unmarshal([]byte(cm.Data[configFile]), &parsed); err != nil {
-		return nil, fmt.Errorf("reading the webhook's configuration, %s in ConfigMap %s/%s: %w", configFile, systemNamespace, webhookName, err)
+		return configuration{trouble: fmt.Errorf("reading the webhook's configuration, %s in ConfigMap %s/%s: %w", configFile, systemNamespace, webhookName, err)}
 	}
-	return parsed.Policy, nil
+	return parsed
 }
 
 // input is what the webhook would judge a pod of this namespace with, as far as that changes the judgement.
-func (p place) input(defaults map[string]string) inject.Input {
+func (p place) input(conf configuration) inject.Input {
 	return inject.Input{
-		Namespace: p.name, Image: inject.Image{Name: "outrider"},
-		Levels: []policy.Level{policy.Configuration(defaults), policy.Namespace(p.name, p.annotations)},
+		Namespace: p.name, Image: inject.Image{Name: "outrider"}, RRSA: inject.RRSA{ProviderARN: conf.RRSA.OIDCProvider},
+		Levels: []policy.Level{policy.Configuration(conf.Policy), policy.Namespace(p.name, p.annotations)},
 	}
+}
+
+// policyOf is the policy that a protected pod was made with, which is what its sidecar goes by; false if it cannot be
+// read.
+func policyOf(pod *corev1.Pod) (policy.Policy, bool) {
+	sidecar := initContainer(pod, inject.SidecarContainer)
+	if sidecar == nil {
+		return policy.Policy{}, false
+	}
+	p, _, err := policy.FromEnv(func(name string) (string, bool) {
+		v := variable(sidecar, name)
+		return strings.ReplaceAll(v, "$$", "$"), v != "" // what the kubelet makes of it
+	})
+	return p, err == nil
 }
 
 // claims tells whether a pod has both containers of ours.

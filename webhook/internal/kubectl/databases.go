@@ -56,11 +56,14 @@ type Report struct {
 	PredictedRestore  *float64   `json:"predicted_restore_seconds,omitempty"` // until the first write
 	LastSnapshot      *Snapshot  `json:"last_snapshot,omitempty"`
 	SnapshotTrouble   string     `json:"snapshot_trouble,omitempty"`
+	Drills            *Drills    `json:"restore_drills,omitempty"` // nil: none are expected, or nobody has looked yet
+	Store             *Store     `json:"store,omitempty"`
+	Slot              *Slot      `json:"slot,omitempty"`
 	Notice            *Notice    `json:"notice,omitempty"`
 	Version           string     `json:"version,omitempty"`
 }
 
-// Snapshot is the last one that a sidecar took.
+// Snapshot is the last one in the archive that a restore could start from, whoever took it.
 type Snapshot struct {
 	Name  string    `json:"name"`
 	Taken time.Time `json:"taken"`
@@ -98,9 +101,7 @@ func (c *Cluster) find(ctx context.Context, namespace string) ([]Database, error
 	if err != nil {
 		return nil, fmt.Errorf("listing pods: %w", err)
 	}
-	// Without the configuration a pod is still known to be a database, only perhaps for another reason refused.
-	defaults, _ := c.defaults(ctx)
-	return databases(places, pods.Items, defaults), nil
+	return databases(places, pods.Items, c.configuration(ctx)), nil
 }
 
 // ask asks all databases that have a sidecar which runs, several at a time.
@@ -135,7 +136,7 @@ func (d *Database) told(r *Report, err error) {
 }
 
 // databases is pure: which pods are databases, and what their status says. State is "" where a sidecar has to be asked.
-func databases(places []place, pods []corev1.Pod, defaults map[string]string) []Database {
+func databases(places []place, pods []corev1.Pod, conf configuration) []Database {
 	byName := map[string]place{}
 	for _, p := range places {
 		byName[p.name] = p
@@ -156,7 +157,7 @@ func databases(places []place, pods []corev1.Pod, defaults map[string]string) []
 		}
 		if claims(pod) {
 			d.State, d.Reason = progress(pod)
-		} else if d.State, d.Reason = unprotected(pod, where, defaults); d.State == "" {
+		} else if d.State, d.Reason = unprotected(pod, where, conf); d.State == "" {
 			continue
 		}
 		all = append(all, d)
@@ -167,8 +168,9 @@ func databases(places []place, pods []corev1.Pod, defaults map[string]string) []
 	return all
 }
 
-// unprotected judges a pod without a sidecar; "" if it is none of ours.
-func unprotected(pod *corev1.Pod, where place, defaults map[string]string) (state, reason string) {
+// unprotected judges a pod without a sidecar; "" if it is none of ours. Without the configuration it is still known to be
+// a database, and not whether it would be refused.
+func unprotected(pod *corev1.Pod, where place, conf configuration) (state, reason string) {
 	if where.name == systemNamespace || where.name == metav1.NamespaceSystem {
 		return "", ""
 	}
@@ -176,7 +178,7 @@ func unprotected(pod *corev1.Pod, where place, defaults map[string]string) (stat
 	if !where.labelled() && !wanted && where.trouble == nil {
 		return "", ""
 	}
-	d, err := inject.Pod(pod, where.input(defaults))
+	d, err := inject.Pod(pod, where.input(conf))
 	switch {
 	case err == nil && d.Reason != inject.Injected:
 		return "", ""
@@ -184,7 +186,7 @@ func unprotected(pod *corev1.Pod, where place, defaults map[string]string) (stat
 		return StateUnprotected, fmt.Sprintf("it has no sidecar; whether its namespace asks for one is unknown: %v", where.trouble)
 	case !where.labelled():
 		return StateUnprotected, "its annotation asks for protection, and its namespace has no label: kubectl label namespace " + pod.Namespace + " " + protectLabel + "=enabled"
-	case err != nil:
+	case err != nil && conf.trouble == nil:
 		return StateUnprotected, fmt.Sprintf("made anew, it would be refused (%s): %v", d.Reason, err)
 	}
 	return StateUnprotected, "it was made before its namespace was labelled, or while nobody asked the webhook: delete the pod, so that it is made anew (take a dump first if its disk is not persistent)"

@@ -33,12 +33,19 @@ func server(name string) *corev1.Pod {
 // guarded is a pod as the webhook makes it, with the statuses of the restore and of the sidecar.
 func guarded(t *testing.T, name string, restore, sidecar corev1.ContainerState) *corev1.Pod {
 	t.Helper()
-	d, err := inject.Pod(server(name), shop.input(nil))
+	pod := injected(t, server(name))
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{
+		{Name: inject.RestoreContainer, State: restore}, {Name: inject.SidecarContainer, State: sidecar},
+	}
+	return pod
+}
+
+// injected is what the webhook makes of a pod.
+func injected(t *testing.T, pod *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	d, err := inject.Pod(pod, shop.input(configuration{}))
 	if err != nil || d.Pod == nil {
 		t.Fatalf("injecting: %v", err)
-	}
-	d.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{
-		{Name: inject.RestoreContainer, State: restore}, {Name: inject.SidecarContainer, State: sidecar},
 	}
 	return d.Pod
 }
@@ -55,7 +62,7 @@ var (
 // one is the only database that is found.
 func one(t *testing.T, where place, pod *corev1.Pod) Database {
 	t.Helper()
-	all := databases([]place{where}, []corev1.Pod{*pod}, nil)
+	all := databases([]place{where}, []corev1.Pod{*pod}, configuration{})
 	if len(all) != 1 {
 		t.Fatalf("found %d databases, want 1: %+v", len(all), all)
 	}
@@ -120,7 +127,7 @@ func TestWhatIsADatabase(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.reason == "" {
-				if all := databases([]place{test.where}, []corev1.Pod{*test.pod}, nil); len(all) != 0 {
+				if all := databases([]place{test.where}, []corev1.Pod{*test.pod}, configuration{}); len(all) != 0 {
 					t.Errorf("found %+v, want nothing", all)
 				}
 				return
@@ -153,7 +160,10 @@ func TestWorkloads(t *testing.T) {
 func TestAnswersOfSidecars(t *testing.T) {
 	r, err := parseReport([]byte(`{"state":"lagging","since":"2026-11-20T09:00:00Z","archive":"oss://b/p/shop/orders-0","epoch":7,"timeline":2,
 		"unshipped_age_seconds":63.5,"trouble":"putting a chunk: timeout","recoverable_from":"2026-11-13T09:00:00Z","durable":"0/3000148",
-		"last_snapshot":{"name":"base_1","start":"0/2000028","taken":"2026-11-20T08:00:00Z"},"notice":{"at":"2026-11-20T09:05:00Z"},"version":"v0.1.0"}`))
+		"last_snapshot":{"name":"base_1","start":"0/2000028","taken":"2026-11-20T08:00:00Z"},"notice":{"at":"2026-11-20T09:05:00Z"},"version":"v0.1.0",
+		"restore_drills":{"last":{"format":1,"passed":false,"failure":"a flipped bit","verified_at":"2026-11-20T09:00:00Z"},"due":"2026-11-21T09:00:00Z"},
+		"store":{"proven_at":"2026-11-20T08:00:00Z","versioning":"never","clock_ahead_seconds":-0.4},
+		"slot":{"wal_status":"reserved","wal_level":"replica","max_replication_slots":10,"max_slot_wal_keep_size_bytes":-1,"idle_replication_slot_timeout_seconds":0,"read_at":"2026-11-20T09:00:00Z"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +171,9 @@ func TestAnswersOfSidecars(t *testing.T) {
 	d.told(r, nil)
 	if d.State != "lagging" || d.Reason != "putting a chunk: timeout" || r.Epoch != 7 || r.LastSnapshot == nil || r.Notice == nil {
 		t.Errorf("%+v, %+v", d, r)
+	}
+	if !r.Drills.failed() || r.Store.Versioning != "never" || *r.Store.ClockAhead != -0.4 || r.Slot.MaxKeep != -1 || r.Slot.MaxSlots != 10 {
+		t.Errorf("%+v, %+v, %+v", r.Drills, r.Store, r.Slot)
 	}
 	d.told(nil, errors.New("no route"))
 	if d.State != StateUnknown || d.Reason != "no route" {
@@ -180,18 +193,26 @@ func TestTable(t *testing.T) {
 		{Namespace: "shop", Pod: "orders-0", Workload: "statefulset/orders", Node: "node-1", State: "protected", Sidecar: &Report{
 			State: "protected", Since: at(50 * time.Hour), Archive: "oss://b/p/shop/orders-0", Epoch: 7, Timeline: 2, AgeSeconds: new(0.34),
 			RecoverableFrom: at(7 * 24 * time.Hour), PredictedRestore: new(95.0), LastSnapshot: &Snapshot{Name: "base", Taken: now.Add(-10 * time.Minute)},
-			Notice: &Notice{At: now}, Version: "v0.1.0",
+			Notice: &Notice{At: now}, Version: "v0.1.0", Drills: &Drills{Due: *at(-time.Hour), Passed: &Drill{Passed: true, VerifiedAt: *at(3 * time.Hour)}},
 		}},
+		{Namespace: "shop", Pod: "stock-0", State: "protected", Sidecar: &Report{
+			State: "protected", Drills: &Drills{Due: *at(-time.Hour), Last: &Drill{VerifiedAt: *at(time.Hour), Failure: "a flipped\nbit"}},
+		}},
+		{Namespace: "shop", Pod: "till-0", State: "protected", Sidecar: &Report{State: "protected", Drills: &Drills{Due: *at(time.Hour)}}},
 		{Namespace: "shop", Pod: "users-0", State: StateUnknown, Reason: "no route\nat all", Ending: true},
 	}
 	var narrow, wide strings.Builder
 	if err := Table(&narrow, all, now, false, false); err != nil {
 		t.Fatal(err)
 	}
-	const want = `POD        WORKLOAD             STATE              SINCE   WAL-AGE   SNAPSHOT   WINDOW   EPOCH
-orders-0   statefulset/orders   protected,notice   2d2h    0.3s      10m        7d       7
-users-0    -                    unknown,ending     -       -         -          -        -
+	const want = `POD        WORKLOAD             STATE                     SINCE   WAL-AGE   SNAPSHOT   WINDOW   EPOCH
+orders-0   statefulset/orders   protected,notice          2d2h    0.3s      10m        7d       7
+stock-0    -                    protected,drill_failed    -       -         -          -        -
+till-0     -                    protected,drill_overdue   -       -         -          -        -
+users-0    -                    unknown,ending            -       -         -          -        -
 
+shop/stock-0: drill: the last restore drill, at 2026-11-20T09:00:00Z, was not passed: a flipped; bit
+shop/till-0: drill: a restore drill was due at 2026-11-20T09:00:00Z and none has been passed
 shop/users-0: unknown: no route; at all
 `
 	if narrow.String() != want {
@@ -200,7 +221,7 @@ shop/users-0: unknown: no route; at all
 	if err := Table(&wide, all, now, true, true); err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"NAMESPACE   POD", "~1m35s", "node-1", "oss://b/p/shop/orders-0", "v0.1.0"} {
+	for _, text := range []string{"NAMESPACE   POD", "DRILL", "~1m35s    3h ", "failed ", "overdue ", "node-1", "oss://b/p/shop/orders-0", "v0.1.0"} {
 		if !strings.Contains(wide.String(), text) {
 			t.Errorf("the wide table has no %q:\n%s", text, wide.String())
 		}

@@ -10,6 +10,8 @@
 //	""                              pods/proxy              get      the state of a database; without it pods/exec is tried
 //	""                              pods/exec               create   why, list, backup
 //	""                              pods                    create   restore
+//	""                              persistentvolumeclaims  get      restore, for a disk as large as the original's; without it, the node's
+//	""                              secrets                 get      check: the credentials that a policy names, outrider-webhook-tls
 //	""                              configmaps              get      in outrider-system, for the policy that holds everywhere
 //	apps                            deployments             get      in outrider-system, for check
 //	policy                          poddisruptionbudgets    list     for check

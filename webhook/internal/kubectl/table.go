@@ -20,16 +20,16 @@ func Table(w io.Writer, all []Database, now time.Time, wide, namespaces bool) er
 	t := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
 	head := []string{"POD", "WORKLOAD", "STATE", "SINCE", "WAL-AGE", "SNAPSHOT", "WINDOW", "EPOCH"}
 	if wide {
-		head = append(head, "TIMELINE", "RESTORE", "NODE", "VERSION", "ARCHIVE")
+		head = append(head, "TIMELINE", "RESTORE", "DRILL", "NODE", "VERSION", "ARCHIVE")
 	}
 	if namespaces {
 		head = append([]string{"NAMESPACE"}, head...)
 	}
 	fmt.Fprintln(t, strings.Join(head, "\t"))
 	for _, d := range all {
-		cells := append([]string{d.Pod, or(d.Workload), d.stateText()}, d.Sidecar.cells(now)...)
+		cells := append([]string{d.Pod, or(d.Workload), d.stateText(now)}, d.Sidecar.cells(now)...)
 		if wide {
-			cells = append(cells, d.Sidecar.wide(d.Node)...)
+			cells = append(cells, d.Sidecar.wide(d.Node, now)...)
 		}
 		if namespaces {
 			cells = append([]string{d.Namespace}, cells...)
@@ -39,7 +39,7 @@ func Table(w io.Writer, all []Database, now time.Time, wide, namespaces bool) er
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	reasons(&b, all)
+	reasons(&b, all, now)
 	// The writer pads the last column as well.
 	for line := range strings.Lines(b.String()) {
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
@@ -49,25 +49,34 @@ func Table(w io.Writer, all []Database, now time.Time, wide, namespaces bool) er
 	return nil
 }
 
-func reasons(b *strings.Builder, all []Database) {
+func reasons(b *strings.Builder, all []Database, now time.Time) {
 	first := true
-	for _, d := range all {
-		if d.Reason == "" {
-			continue
+	line := func(d Database, what, text string) {
+		if text == "" {
+			return
 		}
 		if first {
 			b.WriteByte('\n')
 			first = false
 		}
-		fmt.Fprintf(b, "%s/%s: %s: %s\n", d.Namespace, d.Pod, d.State, strings.ReplaceAll(d.Reason, "\n", "; "))
+		fmt.Fprintf(b, "%s/%s: %s: %s\n", d.Namespace, d.Pod, what, strings.ReplaceAll(text, "\n", "; "))
+	}
+	for _, d := range all {
+		line(d, d.State, d.Reason)
+		if d.Sidecar != nil {
+			line(d, "drill", d.Sidecar.Drills.trouble(now))
+		}
 	}
 }
 
 // stateText is the state with what stands above it.
-func (d Database) stateText() string {
+func (d Database) stateText(now time.Time) string {
 	s := d.State
-	if r := d.Sidecar; r != nil && r.Notice != nil {
-		s += ",notice"
+	if r := d.Sidecar; r != nil {
+		if r.Notice != nil {
+			s += ",notice"
+		}
+		s += r.Drills.mark(now)
 	}
 	if d.Ending {
 		s += ",ending"
@@ -97,9 +106,10 @@ func (r *Report) cells(now time.Time) []string {
 	return []string{ago(since, now), age, snapshot, ago(r.RecoverableFrom, now), epoch}
 }
 
-func (r *Report) wide(node string) []string {
+// wide are timeline, restore, drill, node, version, archive.
+func (r *Report) wide(node string, now time.Time) []string {
 	if r == nil {
-		return []string{nothing, nothing, or(node), nothing, nothing}
+		return []string{nothing, nothing, nothing, or(node), nothing, nothing}
 	}
 	timeline, restore := nothing, nothing
 	if r.Timeline > 0 {
@@ -108,7 +118,7 @@ func (r *Report) wide(node string) []string {
 	if r.PredictedRestore != nil {
 		restore = "~" + seconds(*r.PredictedRestore)
 	}
-	return []string{timeline, restore, or(node), or(r.Version), or(r.Archive)}
+	return []string{timeline, restore, r.Drills.cell(now), or(node), or(r.Version), or(r.Archive)}
 }
 
 func or(s string) string {
