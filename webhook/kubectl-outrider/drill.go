@@ -46,9 +46,13 @@ func (a *app) drill(ctx context.Context, original string, r kubectl.DrillRequest
 	if r.Name == "" {
 		r.Name = d.Pod + "-drill"
 	}
-	drill, err := d.Drill(r)
+	disks, warnings := c.Disks(ctx, d)
+	drill, err := d.Drill(r, disks)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(a.stderr, "kubectl outrider: warning:", w)
 	}
 	switch {
 	case dry && r.Schedule != "":

@@ -25,8 +25,9 @@ type DrillRequest struct {
 }
 
 // Drill is a CronJob whose pods hold a restore drill of the database: the image, the user and the access to the archive
-// are the original's, which is neither asked nor touched. Nothing is made yet.
-func (d Database) Drill(r DrillRequest) (*batchv1.CronJob, error) {
+// are the original's, which is neither asked nor touched. Where that lies on a disk that lasts, and disks knows it, each
+// drill has one as large; else it takes the disk of its node. Nothing is made yet.
+func (d Database) Drill(r DrillRequest, disks Disks) (*batchv1.CronJob, error) {
 	about := fmt.Sprintf("a restore drill of pod %s/%s", d.Namespace, d.Pod)
 	root := variable(initContainer(d.pod, inject.SidecarContainer), "OUTRIDER_ARCHIVE")
 	if s := d.Sidecar; s != nil && s.Archive != "" {
@@ -55,7 +56,7 @@ func (d Database) Drill(r DrillRequest) (*batchv1.CronJob, error) {
 					BackoffLimit: new(int32(3)), PodFailurePolicy: drillFailures(pg.Name),
 					Template: corev1.PodTemplateSpec{
 						ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
-						Spec:       drillPod(d.pod, pg),
+						Spec:       drillPod(d.pod, pg, disks),
 					},
 				},
 			},
@@ -88,7 +89,7 @@ func drillFailures(container string) *batchv1.PodFailurePolicy {
 }
 
 // drillPod has the original's image and what finds its superuser, and none of its volumes, ports, probes and passwords.
-func drillPod(pod *corev1.Pod, pg *corev1.Container) corev1.PodSpec {
+func drillPod(pod *corev1.Pod, pg *corev1.Container, disks Disks) corev1.PodSpec {
 	c := corev1.Container{
 		Name: pg.Name, Image: pg.Image, ImagePullPolicy: pg.ImagePullPolicy, EnvFrom: pg.EnvFrom, SecurityContext: pg.SecurityContext,
 		Resources: drillResources(pg.Resources),
@@ -98,11 +99,37 @@ func drillPod(pod *corev1.Pod, pg *corev1.Container) corev1.PodSpec {
 			c.Env = append(c.Env, e)
 		}
 	}
+	var volumes []corev1.Volume
+	if room := roomFor(pod, pg, disks); room != nil {
+		volumes = append(volumes, corev1.Volume{Name: "room", VolumeSource: *room})
+		c.VolumeMounts = []corev1.VolumeMount{{Name: "room", MountPath: roomDir}}
+		c.Env = append(c.Env, corev1.EnvVar{Name: "OUTRIDER_DRILL_DIR", Value: roomDir})
+	}
 	return corev1.PodSpec{
-		RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{c}, NodeSelector: pod.Spec.NodeSelector,
+		RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{c}, Volumes: volumes, NodeSelector: pod.Spec.NodeSelector,
 		Tolerations: slices.DeleteFunc(slices.Clone(pod.Spec.Tolerations), isPreset), SecurityContext: pod.Spec.SecurityContext.DeepCopy(),
 		ServiceAccountName: pod.Spec.ServiceAccountName, ImagePullSecrets: pod.Spec.ImagePullSecrets,
 	}
+}
+
+// roomDir is where a drill with a disk of its own restores to.
+const roomDir = "/drill"
+
+// roomFor is a volume like the largest disk of the original; nil if it has none that is known.
+func roomFor(pod *corev1.Pod, pg *corev1.Container, disks Disks) *corev1.VolumeSource {
+	var largest *Disk
+	for _, v := range mountedVolumes(pod, pg) {
+		if v.PersistentVolumeClaim == nil {
+			continue
+		}
+		if disk, known := disks[v.PersistentVolumeClaim.ClaimName]; known && (largest == nil || disk.Size.Cmp(largest.Size) > 0) {
+			largest = &disk
+		}
+	}
+	if largest == nil {
+		return nil
+	}
+	return new(largest.source())
 }
 
 // isPreset finds the tolerations that the API server gives to each pod.

@@ -1,10 +1,12 @@
 package kubectl
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"outrider.dev/sidecar/policy"
 	"outrider.dev/webhook/internal/inject"
@@ -13,7 +15,7 @@ import (
 func TestDrillIsOfTheOriginalsArchiveAndImage(t *testing.T) {
 	d := original(t)
 	d.pod.Spec.Containers[0].Env = append(d.pod.Spec.Containers[0].Env, corev1.EnvVar{Name: "POSTGRES_USER", Value: "app"}, corev1.EnvVar{Name: "POSTGRES_PASSWORD", Value: "secret"})
-	c, err := d.Drill(DrillRequest{Name: "nightly", Query: "select 1", Schedule: "30 4 * * *"})
+	c, err := d.Drill(DrillRequest{Name: "nightly", Query: "select 1", Schedule: "30 4 * * *"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +24,7 @@ func TestDrillIsOfTheOriginalsArchiveAndImage(t *testing.T) {
 	}
 	job := JobOf(c)
 	// What the webhook makes of its pod is what counts.
-	made, err := inject.Pod(inject.PodOfJob(job), shop.input(nil))
+	made, err := inject.Pod(inject.PodOfJob(job), shop.input(configuration{}))
 	if err != nil || made.Reason != inject.Drill {
 		t.Fatalf("the webhook does not take it for a drill: %s, %v", made.Reason, err)
 	}
@@ -50,7 +52,26 @@ func TestDrillIsOfTheOriginalsArchiveAndImage(t *testing.T) {
 	}
 	// After an upgrade of PostgreSQL the sidecar writes into another root than the pod says.
 	d.told(&Report{State: "protected", Archive: "oss://backups/prod/shop/orders@2"}, nil)
-	if c, err = d.Drill(DrillRequest{Name: "nightly"}); err != nil || c.Spec.JobTemplate.Spec.Template.Annotations[policy.Prefix+"drill"] != "orders@2" {
+	if c, err = d.Drill(DrillRequest{Name: "nightly"}, nil); err != nil || c.Spec.JobTemplate.Spec.Template.Annotations[policy.Prefix+"drill"] != "orders@2" {
 		t.Errorf("%v, %v", c, err)
+	}
+}
+
+func TestDrillHasRoom(t *testing.T) {
+	d := original(t)
+	c, err := d.Drill(DrillRequest{Name: "nightly"}, Disks{"data-orders-0": {Size: resource.MustParse("300Gi"), Class: new("fast")}, "other": {Size: resource.MustParse("1Ti"), Class: new("fast")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := inject.Pod(inject.PodOfJob(JobOf(c)), shop.input(configuration{}))
+	if err != nil || made.Reason != inject.Drill {
+		t.Fatalf("the webhook does not take it for a drill: %s, %v", made.Reason, err)
+	}
+	v := made.Pod.Spec.Volumes[0]
+	if v.Ephemeral == nil || v.Ephemeral.VolumeClaimTemplate.Spec.Resources.Requests.Storage().String() != "300Gi" {
+		t.Errorf("it restores to %+v", v)
+	}
+	if env := made.Pod.Spec.Containers[0].Env; !slices.Contains(env, corev1.EnvVar{Name: "OUTRIDER_DRILL_DIR", Value: roomDir}) {
+		t.Errorf("its variables are %+v", env)
 	}
 }
