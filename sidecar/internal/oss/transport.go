@@ -57,6 +57,12 @@ func newTransport(c Config, t Timeouts, u *usage, m *metrics) *transport {
 			ReadBufferSize:     64 << 10,
 		}
 	}
+	for _, kind := range []string{"put", "get"} {
+		// That there were none is known, and a counter that begins with its first ones would be short of them.
+		for _, class := range []string{string(sdk.StorageStandard), cmp.Or(c.StorageClass, string(sdk.StorageStandard))} {
+			m.billed.WithLabelValues(kind, class)
+		}
+	}
 	return &transport{base: base, class: c.StorageClass, usage: u, metrics: m}
 }
 
@@ -107,8 +113,7 @@ func (t *transport) bill(op operation, class string) {
 // answer tells.
 func (t *transport) classOf(op operation, req *http.Request, resp *http.Response) string {
 	class := cmp.Or(resp.Header.Get(sdk.HTTPHeaderOssStorageClass), req.Header.Get(sdk.HTTPHeaderOssStorageClass))
-	switch op {
-	case opPart, opComplete, opAbort: // only the request that begins an upload names its class
+	if op == opPart || op == opComplete || op == opAbort { // only the request that begins an upload names its class
 		class = cmp.Or(class, t.class)
 	}
 	return cmp.Or(class, string(sdk.StorageStandard))
