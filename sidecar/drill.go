@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,13 +81,13 @@ func (a *app) drill(ctx context.Context, f drillFlags) error {
 	if err := r.run(ctx); err != nil {
 		return fmt.Errorf("holding a restore drill of %s: %w", p.Archive, err)
 	}
-	d := r.result
-	report := drillReport{Drill: d}
+	report := drillReport{Drill: r.result}
 	if !f.noRecord {
-		if report.Object, err = record(ctx, arch, d); err != nil {
+		if report.Object, err = record(ctx, arch, &report.Drill); err != nil {
 			err = fmt.Errorf("recording the result of the restore drill: %w", err)
 		}
 	}
+	d := report.Drill
 	err = errors.Join(err, a.show(report, report.text))
 	if !d.Passed {
 		err = errors.Join(err, coded{fmt.Errorf("the restore drill of %s was NOT PASSED: %s", p.Archive, d.Failure), errDrill})
@@ -99,11 +100,25 @@ func newDrill(began time.Time) archive.Drill {
 	return archive.Drill{StartedAt: began, Pages: none, Indexes: none, Query: none}
 }
 
-// record stores a verdict, also one that a signal came after.
-func record(ctx context.Context, arch *archive.Archive, d archive.Drill) (string, error) {
+// record stores a verdict, also one that a signal came after. Its times become the store's: results are read in the order
+// of their keys, and a machine whose clock is ahead would hide what others find after it.
+func record(ctx context.Context, arch *archive.Archive, d *archive.Drill) (string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
 	defer cancel()
-	return arch.RecordDrill(ctx, d)
+	at, err := arch.Now(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !at.IsZero() {
+		d.VerifiedAt, d.StartedAt = at, at.Add(-time.Duration(d.Seconds*float64(time.Second)))
+	}
+	for {
+		key, err := arch.RecordDrill(ctx, *d)
+		if !errors.Is(err, fs.ErrExist) {
+			return key, err
+		}
+		d.VerifiedAt = d.VerifiedAt.Add(time.Microsecond) // another drill has ended in the same second
+	}
 }
 
 // drillReport is what the verb says in the end.

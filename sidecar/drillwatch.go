@@ -29,8 +29,9 @@ type drillStatus struct {
 
 // drillBook remembers what was read. Only watchDrills touches it.
 type drillBook struct {
-	key    string // of the newest result that was read
-	status *drillStatus
+	since  time.Time // when drills became expected; zero until it is known
+	key    string    // of the newest result that was read
+	status drillStatus
 }
 
 // watchDrills reads the results of restore drills, if the policy asks for drills, until ctx ends.
@@ -53,16 +54,40 @@ func (v *voyage) watchDrills(ctx context.Context) error {
 }
 
 // readDrills looks for results that are newer than the last one.
-func (v *voyage) readDrills(ctx context.Context) error {
+func (v *voyage) readDrills(ctx context.Context) (err error) {
+	if v.drills.since.IsZero() {
+		if v.drills.since, err = v.arch.DrillsExpected(ctx, v.writer); err != nil {
+			return err
+		}
+	}
 	keys, err := v.arch.DrillKeys(ctx, v.drills.key)
 	if err != nil {
 		return err
 	}
-	next := drillStatus{Due: v.bornAt.Add(v.policy.DrillMaxAge)}
-	if before := v.drills.status; before != nil {
-		next.Last, next.Passed = before.Last, before.Passed
+	next := v.drills.status
+	newest, err := v.readNew(ctx, keys, &next)
+	if err != nil {
+		return err
 	}
-	fresh := false
+	// Whoever begins to ask for drills has as long for the first one as for each of the others.
+	next.Due = v.drills.since.Add(v.policy.DrillMaxAge)
+	if p := next.Passed; p != nil && p.VerifiedAt.After(v.drills.since) {
+		next.Due = p.VerifiedAt.Add(v.policy.DrillMaxAge)
+	}
+	if n := len(keys); n > 0 {
+		v.drills.key = keys[n-1]
+	}
+	if newest != "" && !next.Last.Passed {
+		v.log.Error("the last restore drill was not passed", "object", newest, "failure", next.Last.Failure)
+	}
+	v.drills.status = next
+	v.board.update(func(r *statusReport) { r.Drills = &next })
+	return nil
+}
+
+// readNew reads results, the newest first, until one that was passed is found. It returns the key of the newest that
+// can be read, "" if there is none.
+func (v *voyage) readNew(ctx context.Context, keys []string, into *drillStatus) (newest string, err error) {
 	for i, key := range slices.Backward(keys) {
 		d, err := v.arch.Drill(ctx, key)
 		if errors.Is(err, archive.ErrCorrupt) {
@@ -70,38 +95,19 @@ func (v *voyage) readDrills(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
-		if !fresh {
-			fresh, next.Last = true, &d
+		if newest == "" {
+			newest, into.Last = key, &d
 		}
 		if d.Passed {
-			next.Passed = &d
+			into.Passed = &d
 		}
 		if d.Passed || len(keys)-i >= drillsRead {
 			break
 		}
 	}
-	if next.Passed != nil {
-		next.Due = next.Passed.VerifiedAt.Add(v.policy.DrillMaxAge)
-	}
-	if n := len(keys); n > 0 {
-		v.drills.key = keys[n-1]
-	}
-	if fresh && !next.Last.Passed {
-		v.log.Error("the last restore drill was not passed", "object", v.drills.key, "failure", next.Last.Failure)
-	}
-	v.drills.status = &next
-	v.board.update(func(r *statusReport) { r.Drills = &next })
-	return nil
-}
-
-// born is when the first writer of an archive began, now for a new one: until the first drill that counts.
-func born(epochs []archive.Epoch) time.Time {
-	if len(epochs) > 0 {
-		return epochs[0].ClaimedAt
-	}
-	return time.Now()
+	return newest, nil
 }
 
 func (d *drillStatus) text(w io.Writer) {

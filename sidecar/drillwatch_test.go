@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -49,7 +50,6 @@ func TestDrillsAreWatched(t *testing.T) {
 		b := archivetest.Memory()
 		v := idleVoyage(t, b)
 		start := time.Now()
-		v.bornAt = start
 		var requests atomic.Int64
 		b.Fault(func(string, string) error { requests.Add(1); return nil })
 		if err := v.watchDrills(t.Context()); err != nil || requests.Load() != 0 || v.board.snapshot().Drills != nil {
@@ -115,8 +115,10 @@ func TestDrillsAreWatched(t *testing.T) {
 func TestDrillsThatCannotBeRead(t *testing.T) {
 	b := archivetest.Memory()
 	v := idleVoyage(t, b)
-	v.bornAt, v.policy.DrillMaxAge = time.Now(), time.Hour
-	at := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	v.policy.DrillMaxAge = time.Hour
+	said := &strings.Builder{}
+	v.log = slog.New(slog.NewTextHandler(said, nil))
+	at := time.Now().UTC().Truncate(time.Second).Add(time.Minute)
 	for i, d := range []archive.Drill{{Passed: true, LSN: 1}, {Passed: true, LSN: 2}, {Failure: "x"}, {Failure: "y"}} {
 		d.VerifiedAt = at.Add(time.Duration(i) * time.Hour)
 		if _, err := v.arch.RecordDrill(t.Context(), d); err != nil {
@@ -128,7 +130,7 @@ func TestDrillsThatCannotBeRead(t *testing.T) {
 		t.Fatalf("the store is away: %v", err)
 	}
 	b.Fault(nil)
-	if err := b.Put(t.Context(), "outrider/drills/20270101t000000.000000z.json", []byte("{"), archive.PutOptions{}); err != nil {
+	if err := b.Put(t.Context(), "outrider/drills/99990101t000000.000000z.json", []byte("{"), archive.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.readDrills(t.Context()); err != nil {
@@ -138,9 +140,13 @@ func TestDrillsThatCannotBeRead(t *testing.T) {
 	if d.Last.Failure != "y" || d.Passed.LSN != 2 || !d.Due.Equal(at.Add(2*time.Hour)) {
 		t.Errorf("read are %+v and %+v, due at %s", d.Last, d.Passed, d.Due)
 	}
+	if key := at.Add(3 * time.Hour).Format("20060102t150405"); !strings.Contains(said.String(), "not passed\" object=outrider/drills/"+key) {
+		t.Errorf("the log does not name %s, which was not passed:\n%s", key, said)
+	}
+	d.Due = time.Now()
 	var text strings.Builder
 	d.text(&text)
-	for _, words := range []string{"NOT PASSED\t2026-11-23 03:00:00Z: y", "OVERDUE"} {
+	for _, words := range []string{"NOT PASSED\t" + timeText(at.Add(3*time.Hour)) + ": y", "OVERDUE"} {
 		if !strings.Contains(text.String(), words) {
 			t.Errorf("outrider status does not say %q:\n%s", words, &text)
 		}

@@ -194,7 +194,7 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	g.noteShipping(conn, f, e, start, continued)
 	v, err := g.newVoyage(conn, f, e, start, g.usable(inv, snapshots, f.files, start.GapFrom))
 	if err == nil {
-		v.leftovers, v.bornAt = leftovers(inv, f.files), born(inv.Epochs)
+		v.leftovers = leftovers(inv, f.files)
 	}
 	return v, err
 }

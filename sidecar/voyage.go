@@ -33,7 +33,6 @@ type voyage struct {
 	snapshots []archive.Backup // those that a restore could start from
 	gapFrom   wal.LSN
 	leftovers []leftover // not sealed yet
-	bornAt    time.Time  // of the archive's first writer
 	drills    drillBook
 	level     atomic.Bool                // what was flushed when the voyage began is durable
 	flow      flow                       // of the server's WAL

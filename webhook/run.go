@@ -67,7 +67,9 @@ type server struct {
 }
 
 func newServer(f serveFlags, log *slog.Logger) *server {
-	return &server{flags: f, log: log, reg: prometheus.NewRegistry()}
+	s := &server{flags: f, log: log, reg: prometheus.NewRegistry()}
+	s.reg.MustRegister(buildInfo())
+	return s
 }
 
 // run puts the parts together and runs them until ctx ends.

@@ -2,9 +2,7 @@ package monitoring_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,6 +35,7 @@ func provoked() map[string]string {
 		"outrider_stop_phase":          "a notice",
 		"outrider_restore_phase":       "a restore",
 		"outrider_oss_retries":         "an outage of the store",
+		"outrider_drill_last":          "a restore drill",
 	}
 }
 
@@ -80,7 +79,7 @@ func newScene(t *testing.T) *scene {
 	s.server = s.database("orders")
 	s.damage()
 	s.load(s.server)
-	s.outrider = s.protect(s.server, "orders-0", "--rto", "10s", "--max-wal-backlog", "10Gi:keep", "--backup-schedule", "* * * * *")
+	s.outrider = s.protect(s.server, "orders-0", "--rto", "10s", "--max-wal-backlog", "10Gi:keep", "--backup-schedule", "* * * * *", "--drill-max-age", "36h")
 	return s
 }
 
@@ -132,7 +131,13 @@ func (s *scene) load(p *stage.Server) {
 
 func (s *scene) protect(p *stage.Server, pod string, args ...string) *stage.Outrider {
 	s.t.Helper()
-	o, err := s.stage.Run(s.cloud, s.root, p, args...)
+	return s.protectAs(s.root, p, pod, args...)
+}
+
+// protectAs is protect with another root.
+func (s *scene) protectAs(root string, p *stage.Server, pod string, args ...string) *stage.Outrider {
+	s.t.Helper()
+	o, err := s.stage.Run(s.cloud, root, p, args...)
 	must(s.t, err)
 	s.Scrape("shop/"+pod, o.URL)
 	return o
@@ -166,6 +171,7 @@ func TestPeopleSeeWhatHappens(t *testing.T) {
 	s.Scrape("outrider-system/outrider-webhook-a", playWebhook(t))
 	s.healthy()
 	s.pages(s.bill)
+	s.late()
 	s.outage()
 	s.snapshots(func() {
 		s.notice()
@@ -173,6 +179,7 @@ func TestPeopleSeeWhatHappens(t *testing.T) {
 	})
 	s.succession()
 	s.Resolves("OutriderSnapshotsFail")
+	s.AllHaveFired("outrider", "outrider-costs")
 	for _, q := range s.unanswered(s.Ever, func(string) bool { return true }) {
 		t.Errorf("no answer at any time to %s", q)
 	}
@@ -215,56 +222,6 @@ func (s *scene) metrics() (string, error) {
 		return "", fmt.Errorf("nothing was scraped")
 	}
 	return b.String(), nil
-}
-
-// number is the value of a query with one answer, NaN without.
-func (s *scene) number(expr string) float64 {
-	s.t.Helper()
-	r := s.Now(expr)
-	if len(r) != 1 {
-		return math.NaN()
-	}
-	var text string
-	must(s.t, json.Unmarshal(r[0].Value[1], &text))
-	var v float64
-	_, err := fmt.Sscan(text, &v)
-	must(s.t, err)
-	return v
-}
-
-// bill holds what the sidecar counts against what the cloud counts, within 5 %.
-func (s *scene) bill() {
-	s.t.Helper()
-	near := func(x, y float64) bool { return y > 0 && math.Abs(x-y) <= 0.05*y }
-	var last string
-	defer func() { s.t.Log(last) }()
-	s.Until("costs are within 5 %", func(ctx context.Context) bool {
-		b, err := s.cloud.Control(ctx, http.MethodGet, "requests", "")
-		must(s.t, err)
-		var truth struct {
-			Operations map[string]map[string]int
-			Buckets    map[string]struct{ Objects, Bytes float64 }
-		}
-		must(s.t, json.Unmarshal(b, &truth))
-		requests := 0.0
-		for _, results := range truth.Operations {
-			requests += float64(results["ok"])
-		}
-		there := truth.Buckets[stage.Bucket]
-		bytes, objects, billed := s.number("sum(outrider_archive_bytes)"), s.number("sum(outrider_archive_objects)"), s.number("sum(outrider_oss_billed_requests_total)")
-		last = fmt.Sprintf("bytes %.0f of %.0f, objects %.0f of %.0f, requests %.0f of %.0f", bytes, there.Bytes, objects, there.Objects, billed, requests)
-		return near(bytes, there.Bytes) && near(objects, there.Objects) && near(billed, requests)
-	})
-	// The forecast is the price list's: 0.12 for each GB. It is recorded a moment after what it is made of.
-	s.Until("the forecast to be the price list's", func(context.Context) bool {
-		got, want := s.number(`sum(outrider:cost_storage:month)`), s.number("sum(outrider_archive_bytes)")/(1<<30)*0.12
-		last = fmt.Sprintf("storage is forecast to cost %v, by the price list it is %v", got, want)
-		return math.Abs(got-want) <= 0.1*want
-	})
-	s.Spend("0")
-	s.Fires("OutriderOverBudget")
-	s.Spend("1000")
-	s.Resolves("OutriderOverBudget")
 }
 
 // pages: the first snapshot has found the damaged page, the next one, within a minute, finds its table gone.
@@ -313,7 +270,7 @@ func (s *scene) foreign() {
 	s.t.Helper()
 	p := s.database("foreign")
 	o := s.protect(p, "foreign-0")
-	s.Fires("OutriderNotProtected")
+	s.Fires("OutriderNotProtected", `severity="critical"`)
 	o.Kill()
 	s.Resolves("OutriderNotProtected")
 	must(s.t, p.Stop(s.deadline(), syscall.SIGINT))
@@ -330,6 +287,7 @@ func (s *scene) succession() {
 	must(s.t, p.Start())
 	o := s.protect(p, "orders-1")
 	s.Fires("OutriderSuperseded")
+	s.costsOnce()
 	s.outrider.Kill()
 	s.Resolves("OutriderSuperseded", "OutriderRestoreTooSlow")
 	must(s.t, o.Protected(s.deadline()))

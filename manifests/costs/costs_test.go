@@ -62,8 +62,8 @@ func TestPricesAreThoseOfMonitoring(t *testing.T) {
 	}
 	for name, pattern := range map[string]string{
 		"oss_storage": `storage_gb_month, expr: vector\(([0-9.]+)\), labels: \{storage_class: Standard,`,
-		"oss_put":     `requests_10k, expr: vector\(([0-9.]+)\), labels: \{type: put,`,
-		"oss_get":     `requests_10k, expr: vector\(([0-9.]+)\), labels: \{type: get,`,
+		"oss_put":     `requests_10k, expr: vector\(([0-9.]+)\), labels: \{type: put, storage_class: Standard,`,
+		"oss_get":     `requests_10k, expr: vector\(([0-9.]+)\), labels: \{type: get, storage_class: Standard,`,
 	} {
 		m := regexp.MustCompile(pattern).FindSubmatch(rules)
 		if m == nil {

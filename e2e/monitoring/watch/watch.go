@@ -46,6 +46,8 @@ func inHaste(rules string) string {
 		`< 4 \* 3600`:                  "< 1e12",
 		`\[6h\]\) > 1`:                 "[30s]) > 0",
 		`\[6h\]`:                       "[30s]",
+		// A minute after drills were first asked for, or one was passed, where the policy allows an hour.
+		`outrider_drill_due_timestamp_seconds > 0`: "outrider_drill_due_timestamp_seconds > -3540",
 	} {
 		rules = regexp.MustCompile(from).ReplaceAllString(rules, to)
 	}
@@ -138,7 +140,9 @@ func (p *Prometheus) configure() {
 	b.WriteString("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [rules.yaml, costs.yaml]\nscrape_configs:\n- job_name: outrider\n  static_configs: []\n")
 	for name, address := range p.targets {
 		namespace, pod, _ := strings.Cut(name, "/")
-		fmt.Fprintf(&b, "- job_name: %s\n  static_configs: [{targets: ['%s'], labels: {namespace: %s, pod: %s}}]\n", name, address, namespace, pod)
+		// As in prometheus.yaml: the webhook tells of other namespaces than its own.
+		fmt.Fprintf(&b, "- job_name: %s\n  honor_labels: %v\n  static_configs: [{targets: ['%s'], labels: {namespace: %s, pod: %s}}]\n",
+			name, namespace == "outrider-system", address, namespace, pod)
 	}
 	rules := func(name string) string {
 		raw, err := os.ReadFile(filepath.Join(Repository(p.t), "manifests", "monitoring", name))
@@ -236,10 +240,10 @@ func (p *Prometheus) Until(what string, ask func(ctx context.Context) bool) {
 	}
 }
 
-// Fires waits until an alert fires.
-func (p *Prometheus) Fires(alert string) {
+// Fires waits until an alert fires, with these labels if any are given: severity="warning".
+func (p *Prometheus) Fires(alert string, labels ...string) {
 	p.t.Helper()
-	p.Until(alert+" fires", func(context.Context) bool { return p.Firing(alert) })
+	p.Until(alert+" fires", func(context.Context) bool { return p.Firing(alert, labels...) })
 }
 
 // Resolves waits until alerts fire no more.
@@ -250,8 +254,9 @@ func (p *Prometheus) Resolves(alerts ...string) {
 	}
 }
 
-// Firing tells whether an alert fires.
-func (p *Prometheus) Firing(alert string) bool {
+// Firing tells whether an alert fires, with these labels if any are given.
+func (p *Prometheus) Firing(alert string, labels ...string) bool {
 	p.t.Helper()
-	return len(p.Now(`ALERTS{alertstate="firing",alertname="`+alert+`"}`)) > 0
+	labels = append([]string{`alertstate="firing"`, `alertname="` + alert + `"`}, labels...)
+	return len(p.Now("ALERTS{"+strings.Join(labels, ",")+"}")) > 0
 }

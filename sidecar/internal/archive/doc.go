@@ -14,6 +14,8 @@
 //	outrider/receipts/<n>.json                       Receipt: how epoch n ended
 //	outrider/heartbeats/<n>.json                     Heartbeat: replaced in place, no safety rests on it
 //	outrider/journal/<n>/<time>-<event>.json         the flight recorder
+//	outrider/drills/<time>.json                      Drill: how a restore drill went, in the order of the store's clock
+//	outrider/drills-expected.json                    since when drills are expected, which its own age tells
 //	outrider/probe                                   ProbeKey: proof that the bucket creates once; a root with it alone is empty
 //
 // Objects are created once. Meeting one's own content again is success, other content is ErrConflict. Content means

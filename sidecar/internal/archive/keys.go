@@ -22,6 +22,7 @@ const (
 	heartbeatsDir  = "outrider/heartbeats/"
 	journalDir     = "outrider/journal/"
 	drillsDir      = "outrider/drills/"
+	drillsExpected = "outrider/drills-expected.json"
 )
 
 // ProbeKey is an object that a bucket may hold from being tested, before anything was archived. It never counts.

@@ -24,8 +24,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"operation", "result"})),
 		billed: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "outrider_oss_billed_requests_total",
-			Help: "HTTP requests that OSS bills, by type of its price list: put (also lists and deletes), or get.",
-		}, []string{"type"})),
+			Help: "HTTP requests that OSS bills, by type of its price list: put (also lists and deletes), or get; and by the class of what is stored or read, Standard where there is no such.",
+		}, []string{"type", "storage_class"})),
 		seconds: register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "outrider_oss_request_duration_seconds",
 			Help:    "Time from sending an HTTP request to OSS to the headers of its answer.",

@@ -1,6 +1,7 @@
 package oss
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,5 +92,40 @@ func TestMetricsAndUsage(t *testing.T) {
 	}
 	if got := second.Usage(); got.PutRequests != 0 || got.GetRequests != 1 || got.Received < 1000 {
 		t.Errorf("usage of the second: %+v", got)
+	}
+}
+
+// Whoever stores in a class with dearer requests pays for small objects as before, and for what is uploaded the price of
+// that class.
+func TestBilledRequestsHaveTheirClass(t *testing.T) {
+	cloud := devtest.Start(t)
+	reg := prometheus.NewRegistry()
+	b := open(t, cloud, func(c *Config) { c.Registerer, c.StorageClass, c.PartSize = reg, "IA", minPartSize })
+	if err := b.Put(t.Context(), "small", []byte("x"), archive.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int{"short": 1000, "long": 3*minPartSize - 1} { // one request, and five
+		if _, err := b.Upload(t.Context(), name, bytes.NewReader(make([]byte, size)), archive.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantObject(t, b, "short", make([]byte, 1000))
+	for _, key := range []string{"small", "long"} {
+		if _, err := b.Stat(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range b.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Remove(t.Context(), "short"); err != nil {
+		t.Fatal(err)
+	}
+	for labels, want := range map[[2]string]float64{{"put", "Standard"}: 3, {"put", "IA"}: 6, {"get", "Standard"}: 1, {"get", "IA"}: 2} {
+		if got := gathered(t, reg, "outrider_oss_billed_requests_total", labels[:]...); got != want {
+			t.Errorf("%v requests of %v are billed, want %v", got, labels, want)
+		}
 	}
 }

@@ -1,12 +1,15 @@
 package oss
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	sdk "github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
 // exchange is one HTTP request and its answer as they were seen on the wire: the SDK keeps to itself most of what an
@@ -25,6 +28,7 @@ type exchangeKey struct{}
 // transport counts and times requests, and records them in the exchange that their context carries.
 type transport struct {
 	base    http.RoundTripper
+	class   string // of what is stored in parts
 	usage   *usage
 	metrics *metrics
 	clock   clock
@@ -54,7 +58,13 @@ func newTransport(c Config, t Timeouts, u *usage, m *metrics) *transport {
 			ReadBufferSize:     64 << 10,
 		}
 	}
-	return &transport{base: base, usage: u, metrics: m}
+	for _, kind := range []string{"put", "get"} {
+		// That there were none is known, and a counter that begins with its first ones would be short of them.
+		for _, class := range []string{string(sdk.StorageStandard), cmp.Or(c.StorageClass, string(sdk.StorageStandard))} {
+			m.billed.WithLabelValues(kind, class)
+		}
+	}
+	return &transport{base: base, class: c.StorageClass, usage: u, metrics: m}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -84,21 +94,31 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.clock.note(x)
 	t.metrics.seconds.WithLabelValues(string(x.op)).Observe(x.seen.Sub(begin).Seconds())
 	if resp.StatusCode < 400 {
-		t.bill(x.op)
+		t.bill(x.op, t.classOf(x.op, req, resp))
 	}
 	resp.Body = &receivedBody{ReadCloser: resp.Body, count: t.countReceived}
 	return resp, nil
 }
 
-func (t *transport) bill(op operation) {
+func (t *transport) bill(op operation, class string) {
 	switch op {
 	case opGet, opHead, opVersioning:
 		t.usage.gets.Add(1)
-		t.metrics.billed.WithLabelValues("get").Inc()
+		t.metrics.billed.WithLabelValues("get", class).Inc()
 	default:
 		t.usage.puts.Add(1)
-		t.metrics.billed.WithLabelValues("put").Inc()
+		t.metrics.billed.WithLabelValues("put", class).Inc()
 	}
+}
+
+// classOf is the storage class at whose price a request is billed: that of the object, as far as the request or its
+// answer tells.
+func (t *transport) classOf(op operation, req *http.Request, resp *http.Response) string {
+	class := cmp.Or(resp.Header.Get(sdk.HTTPHeaderOssStorageClass), req.Header.Get(sdk.HTTPHeaderOssStorageClass))
+	if op == opPart || op == opComplete || op == opAbort { // only the request that begins an upload names its class
+		class = cmp.Or(class, t.class)
+	}
+	return cmp.Or(class, string(sdk.StorageStandard))
 }
 
 func (t *transport) countSent(n int) {
