@@ -35,7 +35,8 @@ type verdict struct {
 // flips, and the same Job fails at once, and loudly.
 func TestDrill(t *testing.T) {
 	t.Parallel()
-	d := setUp(t, "testdata/drill", spaceOf(t))
+	const env = "- name: POSTGRES_PASSWORD"
+	d := setUp(t, "testdata/drill", spaceOf(t), env, "- {name: POSTGRES_INITDB_ARGS, value: --data-checksums}\n        "+env)
 	d.untilProtected()
 	stop := d.load()
 	v, said := d.drill("first", batchv1.JobComplete)
