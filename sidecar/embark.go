@@ -80,6 +80,8 @@ func refused(err error) bool {
 	return false
 }
 
+const minimal = "wal_level is minimal, which leaves out what a restore needs: set wal_level to replica and restart Postgres"
+
 // ask reads what kind of server this is and refuses those that cannot be protected.
 func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
 	s, err := conn.Server(ctx)
@@ -93,7 +95,7 @@ func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
 		return facts{}, fmt.Errorf("%w: PostgreSQL %d is too old, WAL before 14.1 may change after it was flushed: use 14.1 or later", errRefused, s.VersionNum)
 	}
 	if s.WALLevel == "minimal" {
-		return facts{}, fmt.Errorf("%w: wal_level is minimal, which leaves out what a restore needs: set wal_level to replica and restart Postgres", errRefused)
+		return facts{}, fmt.Errorf("%w: %s", errRefused, minimal)
 	}
 	if !s.FSync {
 		g.log.Warn("fsync is off: what Postgres calls flushed may not be on its disk; the archive is not affected")
@@ -168,7 +170,7 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	if err != nil {
 		return nil, err
 	}
-	if err := compareLast(ctx, store, f.files, start); err != nil {
+	if err := g.continues(ctx, store, f.files, start); err != nil {
 		return nil, err
 	}
 	// A slot that keeps WAL for nobody fills the disk, so only a server that is going to be shipped gets one. WAL that
@@ -258,7 +260,7 @@ func (g *guard) claimTimeline(ctx context.Context, inv *archive.Inventory, f fac
 func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start ship.Start, snapshots []archive.Backup) (*voyage, error) {
 	v := &voyage{guard: g, conn: conn, facts: f, epoch: e, snapshots: snapshots, gapFrom: start.GapFrom, done: make(chan struct{}), caughtUp: make(chan struct{})}
 	v.ship = ship.New(ship.Config{
-		Size: f.server.SegmentSize, Epoch: e.Number, Timeline: f.server.Timeline, Durable: start.Durable, SealFrom: start.SealFrom,
+		Size: f.server.SegmentSize, Epoch: e.Number, Timeline: f.server.Timeline, Durable: start.Durable, SealFrom: start.SealFrom, SameFrom: start.SameFrom(),
 		Chunks: start.Chunks, Store: g.arch.WAL(f.server.SegmentSize), Open: f.files.open, Owner: v.owner, Log: g.log, Metrics: g.ships,
 	})
 	v.keeper = epoch.NewKeeper(g.arch, e, v.ship.Durable, g.log)

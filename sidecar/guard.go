@@ -43,11 +43,12 @@ type guard struct {
 	identify func() (archive.Identity, error)
 	writer   archive.Identity // set before anything is shipped
 	held     bool             // the slot is there although nobody knows yet whether this server will be shipped
+	stale    error            // why the server was refused last as one of another history, until one is shipped
 
 	restored sync.Mutex // of whoever takes away what a restore has left
 
 	mu      sync.Mutex
-	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop
+	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop, until a server is refused
 	noticed *time.Time // of the notice that stands
 	asked   time.Time  // of the last preStop hook
 }
@@ -69,6 +70,9 @@ func (g *guard) protect(soft, hard context.Context) error {
 	defer context.AfterFunc(soft, func() { g.board.set(stateStopping, "the sidecar was told to go") })()
 	for soft.Err() == nil {
 		err := g.sail(soft, hard)
+		if refused(err) {
+			g.refuse(err)
+		}
 		wait := retryInterval
 		switch {
 		case errors.Is(err, errStopping):
@@ -92,6 +96,15 @@ func (g *guard) protect(soft, hard context.Context) error {
 		}
 	}
 	return g.finish(hard)
+}
+
+// refuse forgets what was shipped of the server before: what runs now, or lies there, is not to be taken for it at the
+// stop.
+func (g *guard) refuse(why error) {
+	g.setVoyage(nil)
+	if errors.Is(why, ship.ErrStale) {
+		g.stale = why
+	}
 }
 
 // explain turns the reason why nothing is shipped into a state, and says how long to wait.
@@ -139,6 +152,7 @@ func (g *guard) sail(soft, hard context.Context) error {
 	if !stop() {
 		return errStopping
 	}
+	g.stale = nil
 	g.setVoyage(v)
 	return v.run(soft, hard)
 }

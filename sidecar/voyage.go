@@ -69,7 +69,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group, ctx := errgroup.WithContext(hard)
 	snapshots, endSnapshots := context.WithCancel(soft)
 	defer endSnapshots()
-	src := &source{soft: soft, tail: v.tail, conn: v.conn, files: v.files, log: v.log}
+	src := &source{soft: soft, tail: v.tail, conn: v.conn, files: v.files, same: v.ship.Compare, log: v.log}
 	group.Go(func() error {
 		if err := v.ship.Run(ctx, src); err != nil {
 			return err
