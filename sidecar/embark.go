@@ -24,9 +24,9 @@ func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error
 	if err != nil {
 		return nil, err
 	}
-	answered := g.holdMeanwhile(ctx, conn)
+	g.answered = g.holdMeanwhile(ctx, conn)
 	v, err := g.claim(ctx, conn, f)
-	answered()
+	g.answered()
 	switch {
 	case err == nil:
 		g.held = false
@@ -38,36 +38,6 @@ func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error
 		err = errors.Join(err, conn.DropSlot(ctx, slotName))
 	}
 	return nil, err
-}
-
-// hold makes the server keep its WAL while the archive cannot be asked: until it can, this disk may be the only place
-// where the WAL is.
-func (g *guard) hold(ctx context.Context, conn *postgres.Conn) error {
-	g.held = true
-	return g.ensureSlot(ctx, conn)
-}
-
-// holdMeanwhile holds the WAL if the archive does not answer soon: the store is given up only after many tries. The
-// function that it returns ends the waiting.
-func (g *guard) holdMeanwhile(ctx context.Context, conn *postgres.Conn) (answered func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(mendInterval):
-		}
-		if err := g.hold(ctx, conn); err != nil && ctx.Err() == nil {
-			g.log.Warn("the server's WAL cannot be held while the archive is asked", "error", err)
-		}
-		g.board.set(stateLagging, "the archive has not answered yet, Postgres keeps its WAL")
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
 }
 
 // refused tells whether the archive was asked and this server is not to be shipped to it.
@@ -121,6 +91,9 @@ func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
 
 func (g *guard) ensureSlot(ctx context.Context, conn *postgres.Conn) error {
 	_, err := conn.EnsureSlot(ctx, slotName)
+	if err == nil {
+		g.dropped = ""
+	}
 	if !errors.Is(err, postgres.ErrSlotLost) {
 		return err
 	}
@@ -176,6 +149,7 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	// A slot that keeps WAL for nobody fills the disk, so only a server that is going to be shipped gets one. WAL that
 	// went before it was there is found to be a gap.
 	if conn != nil {
+		g.answered() // who holds WAL meanwhile may also give it up
 		if err := g.ensureSlot(ctx, conn); err != nil {
 			return nil, err
 		}

@@ -43,6 +43,8 @@ type guard struct {
 	identify func() (archive.Identity, error)
 	writer   archive.Identity // set before anything is shipped
 	held     bool             // the slot is there although nobody knows yet whether this server will be shipped
+	dropped  string           // why the slot was given up, until it is made again
+	answered func()           // ends the holding of WAL while the archive is asked
 	stale    error            // why the server was refused last as one of another history, until one is shipped
 
 	restored sync.Mutex // of whoever takes away what a restore has left
@@ -120,6 +122,9 @@ func (g *guard) explain(ctx context.Context, err error) time.Duration {
 		g.board.set(stateWaiting, "Postgres: "+state.String())
 	case postgres.NeedsPerson(err), state == postgres.AuthFailed:
 		g.board.set(stateRefused, err.Error())
+		return mendInterval
+	case errors.Is(err, errBacklog):
+		g.board.set(stateRefused, g.dropped)
 		return mendInterval
 	case errors.Is(err, errStore):
 		g.board.set(stateLagging, "the archive cannot be asked, Postgres keeps its WAL: "+err.Error())
