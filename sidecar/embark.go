@@ -59,7 +59,7 @@ func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
 		return facts{}, err
 	}
 	if s.InRecovery {
-		return facts{}, postgres.ErrInRecovery
+		return facts{}, g.inRecovery()
 	}
 	if s.VersionNum < 140001 {
 		return facts{}, fmt.Errorf("%w: PostgreSQL %d is too old, WAL before 14.1 may change after it was flushed: use 14.1 or later", errRefused, s.VersionNum)

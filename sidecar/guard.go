@@ -116,6 +116,8 @@ func (g *guard) explain(ctx context.Context, err error) time.Duration {
 		state, _ = postgres.Probe(ctx, g.dir.pg, g.dir.pgdata)
 	}
 	switch {
+	case errors.Is(err, errStaleReads):
+		g.board.set(stateRecovering, err.Error())
 	case errors.Is(err, postgres.ErrInRecovery), state == postgres.InRecoveryNoHotStandby:
 		g.board.set(stateRecovering, "Postgres is in recovery; shipping begins when it is promoted")
 	case state == postgres.Refused, state == postgres.StartingUp, state == postgres.ShuttingDown, state == postgres.NotNow:
