@@ -81,6 +81,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { return v.publishHistory(ctx) })
 	group.Go(func() error { v.catchUp(ctx, soft); return nil })
 	group.Go(func() error { v.sealLeftovers(ctx); return nil })
+	group.Go(func() error { v.lookAtFit(until(ctx, soft)); return nil })
 	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
 	group.Go(func() error { return v.watchDrills(until(ctx, soft)) })
 	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })
