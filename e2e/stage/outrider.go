@@ -36,6 +36,7 @@ type Status struct {
 	LastSnapshot      *Snapshot  `json:"last_snapshot"`
 	SnapshotRunning   *struct{}  `json:"snapshot_running"`
 	Notice            *struct{}  `json:"notice"`
+	Warnings          []string   `json:"warnings"`
 }
 
 // Prepared is what a preparation for a stop achieved.
