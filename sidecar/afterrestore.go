@@ -29,6 +29,18 @@ func (g *guard) restoredFrom() (target, from string) {
 	return target, from
 }
 
+// errStaleReads says that the server takes sessions while it recovers from a restore.
+var errStaleReads = errors.New("clients can read rows as they were before the end of the recovery: a restore sets hot_standby to off, and the server's command line or environment sets it to on again. Take that away")
+
+// inRecovery is for a server that has told us, in a session, that it recovers. One that came out of a restore must not
+// take sessions by then; a standby of somebody's may.
+func (g *guard) inRecovery() error {
+	if s, err := restore.Inspect(g.dir.pgdata); err == nil && s == restore.Recovering {
+		return errStaleReads
+	}
+	return postgres.ErrInRecovery
+}
+
 // settleRestore takes away what a restore left for the time of recovery, once that is over and what was written since is
 // in the archive. What cannot be taken away does no harm to a running primary, so it is only said. The marker of a fork
 // says that nothing older can be gone back to, so it stays until there is a snapshot. In a pod the data directory is

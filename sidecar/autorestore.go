@@ -248,8 +248,14 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	a.log.Info("compared the disk with its archive", "verdict", v.Disk.String(), "reason", v.Reason, "archive", r.location,
 		"archive_end", v.Archive.String(), "local", v.Local.String())
 	switch v.Disk {
-	case restore.DiskOurs, restore.DiskUnprotected, restore.DiskAhead:
+	case restore.DiskOurs, restore.DiskUnprotected:
 		return nil
+	case restore.DiskAhead:
+		// Nothing but who has claimed what tells whether it is the one that was archived.
+		var taken bool
+		if v, taken, err = a.takenSince(p, dir, v); err != nil || !taken {
+			return err
+		}
 	case restore.DiskStale, restore.DiskDiverged:
 		// Decided below.
 	case restore.DiskForeign:
@@ -270,6 +276,30 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	a.log.Warn("the disk goes on, on a timeline of its own", "reason", v.Reason, "from_timeline", plan.Timeline)
 	_, err = a.fill(ctx, r.Archive, dir, true)
 	return err
+}
+
+// takenSince tells whether somebody else has taken over the database of a disk that is ahead of its archive.
+func (a *app) takenSince(p policy.Policy, dir string, v restore.Verdict) (restore.Verdict, bool, error) {
+	writer, err := identify(func(name string) string { s, _ := a.env(name); return s }, dir, version())
+	if err != nil {
+		return v, false, err
+	}
+	return takenBy(v, epoch.Request{Writer: writer, TakeOver: p.TakeOver})
+}
+
+// takenBy is takenSince for one writer. Whoever began to restore since has less than the disk does, and may have gone on
+// from there.
+func takenBy(v restore.Verdict, r epoch.Request) (restore.Verdict, bool, error) {
+	if _, err := epoch.Judge(v.Epochs, r); err != nil {
+		return v, false, fmt.Errorf("%w: %s: %w", ship.ErrStale, v.Reason, err)
+	}
+	for _, e := range v.Since {
+		if e.Writer.Instance != r.Writer.Instance {
+			v.Reason += fmt.Sprintf(", and epoch %d was claimed since by %s, to restore what the archive holds", e.Number, epoch.Describe(e.Writer))
+			return v, true, nil
+		}
+	}
+	return v, false, nil
 }
 
 // serverUser is who runs the server, and so has to own what is restored: what the policy says, else whoever owns the

@@ -66,6 +66,7 @@ type statusReport struct {
 	Prepared        *drain.Outcome     `json:"prepared,omitempty"`
 	StopPhases      map[string]float64 `json:"stop_phases_seconds,omitempty"`
 	Restored        *arrival           `json:"restored,omitempty"`
+	Warnings        []string           `json:"warnings,omitempty"` // what of the server or the machine is not as the database expects it
 	Version         string             `json:"version"`
 	Journal         []archive.Entry    `json:"journal,omitempty"`
 }

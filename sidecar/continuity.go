@@ -16,32 +16,44 @@ import (
 	"outrider.dev/sidecar/internal/wal"
 )
 
+// continues refuses a server whose WAL does not follow on what the archive holds. One that was refused for that before
+// stays refused where nothing is left to compare: as nobody keeps its WAL for us, the segment that told goes after a
+// while, and what then looks like a gap is the same other history.
+func (g *guard) continues(ctx context.Context, store *archive.WAL, files branch, start ship.Start) error {
+	compared, err := compareLast(ctx, store, files, start)
+	if err == nil && !compared && g.stale != nil && (start.Last != nil || start.GapFrom != 0) {
+		return g.stale
+	}
+	return err
+}
+
 // compareLast holds the last durable bytes against the local ones: equal positions prove nothing, equal bytes do.
-func compareLast(ctx context.Context, store *archive.WAL, files branch, start ship.Start) error {
+// compared is false where there is nothing to compare.
+func compareLast(ctx context.Context, store *archive.WAL, files branch, start ship.Start) (compared bool, err error) {
 	if start.Last == nil {
-		return nil
+		return false, nil
 	}
 	from, to, want, err := recorded(ctx, store, *start.Last)
 	if err != nil || want == "" {
-		return err
+		return false, err
 	}
 	f, err := files.open(start.Last.Segment)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // recycled: what follows it is there, and is compared when it is sealed
+		return false, nil // recycled: what follows it is there, and is compared when it is sealed
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(f, files.size.Offset(from), int64(to-from))); err != nil {
-		return fmt.Errorf("%w: the local WAL from %s to %s cannot be read, the archive has it: %w", ship.ErrStale, from, to, err)
+		return false, fmt.Errorf("%w: the local WAL from %s to %s cannot be read, the archive has it: %w", ship.ErrStale, from, to, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		return fmt.Errorf("%w: the local WAL from %s to %s has sha256 %.12s…, in the archive it has %.12s…: this disk is a copy from before, or another history",
+		return true, fmt.Errorf("%w: the local WAL from %s to %s has sha256 %.12s…, in the archive it has %.12s…: this disk is a copy from before, or another history",
 			ship.ErrStale, from, to, got, want)
 	}
-	return nil
+	return true, nil
 }
 
 // recorded is what the archive noted of the object that holds a piece; "" if it noted nothing.

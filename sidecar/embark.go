@@ -24,9 +24,9 @@ func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error
 	if err != nil {
 		return nil, err
 	}
-	answered := g.holdMeanwhile(ctx, conn)
+	g.answered = g.holdMeanwhile(ctx, conn)
 	v, err := g.claim(ctx, conn, f)
-	answered()
+	g.answered()
 	switch {
 	case err == nil:
 		g.held = false
@@ -40,36 +40,6 @@ func (g *guard) embark(ctx context.Context, conn *postgres.Conn) (*voyage, error
 	return nil, err
 }
 
-// hold makes the server keep its WAL while the archive cannot be asked: until it can, this disk may be the only place
-// where the WAL is.
-func (g *guard) hold(ctx context.Context, conn *postgres.Conn) error {
-	g.held = true
-	return g.ensureSlot(ctx, conn)
-}
-
-// holdMeanwhile holds the WAL if the archive does not answer soon: the store is given up only after many tries. The
-// function that it returns ends the waiting.
-func (g *guard) holdMeanwhile(ctx context.Context, conn *postgres.Conn) (answered func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(mendInterval):
-		}
-		if err := g.hold(ctx, conn); err != nil && ctx.Err() == nil {
-			g.log.Warn("the server's WAL cannot be held while the archive is asked", "error", err)
-		}
-		g.board.set(stateLagging, "the archive has not answered yet, Postgres keeps its WAL")
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
-}
-
 // refused tells whether the archive was asked and this server is not to be shipped to it.
 func refused(err error) bool {
 	for _, kind := range []error{errRefused, ship.ErrStale, epoch.ErrForeign, epoch.ErrSuperseded, archive.ErrConflict} {
@@ -80,6 +50,8 @@ func refused(err error) bool {
 	return false
 }
 
+const minimal = "wal_level is minimal, which leaves out what a restore needs: set wal_level to replica and restart Postgres"
+
 // ask reads what kind of server this is and refuses those that cannot be protected.
 func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
 	s, err := conn.Server(ctx)
@@ -87,13 +59,13 @@ func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
 		return facts{}, err
 	}
 	if s.InRecovery {
-		return facts{}, postgres.ErrInRecovery
+		return facts{}, g.inRecovery()
 	}
 	if s.VersionNum < 140001 {
 		return facts{}, fmt.Errorf("%w: PostgreSQL %d is too old, WAL before 14.1 may change after it was flushed: use 14.1 or later", errRefused, s.VersionNum)
 	}
 	if s.WALLevel == "minimal" {
-		return facts{}, fmt.Errorf("%w: wal_level is minimal, which leaves out what a restore needs: set wal_level to replica and restart Postgres", errRefused)
+		return facts{}, fmt.Errorf("%w: %s", errRefused, minimal)
 	}
 	if !s.FSync {
 		g.log.Warn("fsync is off: what Postgres calls flushed may not be on its disk; the archive is not affected")
@@ -119,6 +91,9 @@ func (g *guard) ask(ctx context.Context, conn *postgres.Conn) (facts, error) {
 
 func (g *guard) ensureSlot(ctx context.Context, conn *postgres.Conn) error {
 	_, err := conn.EnsureSlot(ctx, slotName)
+	if err == nil {
+		g.dropped = ""
+	}
 	if !errors.Is(err, postgres.ErrSlotLost) {
 		return err
 	}
@@ -168,12 +143,13 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	if err != nil {
 		return nil, err
 	}
-	if err := compareLast(ctx, store, f.files, start); err != nil {
+	if err := g.continues(ctx, store, f.files, start); err != nil {
 		return nil, err
 	}
 	// A slot that keeps WAL for nobody fills the disk, so only a server that is going to be shipped gets one. WAL that
 	// went before it was there is found to be a gap.
 	if conn != nil {
+		g.answered() // who holds WAL meanwhile may also give it up
 		if err := g.ensureSlot(ctx, conn); err != nil {
 			return nil, err
 		}
@@ -268,7 +244,7 @@ func (g *guard) claimTimeline(ctx context.Context, inv *archive.Inventory, f fac
 func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start ship.Start, snapshots []archive.Backup) (*voyage, error) {
 	v := &voyage{guard: g, conn: conn, facts: f, epoch: e, snapshots: snapshots, gapFrom: start.GapFrom, done: make(chan struct{}), caughtUp: make(chan struct{})}
 	v.ship = ship.New(ship.Config{
-		Size: f.server.SegmentSize, Epoch: e.Number, Timeline: f.server.Timeline, Durable: start.Durable, SealFrom: start.SealFrom,
+		Size: f.server.SegmentSize, Epoch: e.Number, Timeline: f.server.Timeline, Durable: start.Durable, SealFrom: start.SealFrom, SameFrom: start.SameFrom(),
 		Chunks: start.Chunks, Store: g.arch.WAL(f.server.SegmentSize), Open: f.files.open, Owner: v.owner, Log: g.log, Metrics: g.ships,
 	})
 	v.keeper = epoch.NewKeeper(g.arch, e, v.ship.Durable, g.log)

@@ -43,6 +43,9 @@ type guard struct {
 	identify func() (archive.Identity, error)
 	writer   archive.Identity // set before anything is shipped
 	held     bool             // the slot is there although nobody knows yet whether this server will be shipped
+	dropped  string           // why the slot was given up, until it is made again
+	answered func()           // ends the holding of WAL while the archive is asked
+	stale    error            // why the server was refused last as one of another history, until one is shipped
 
 	pacer *pacer // nil without a budget
 
@@ -51,7 +54,7 @@ type guard struct {
 	maiden *maiden // of the last epoch that was claimed
 
 	mu      sync.Mutex
-	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop
+	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop, until a server is refused
 	noticed *time.Time // of the notice that stands
 	asked   time.Time  // of the last preStop hook
 }
@@ -73,6 +76,9 @@ func (g *guard) protect(soft, hard context.Context) error {
 	defer context.AfterFunc(soft, func() { g.board.set(stateStopping, "the sidecar was told to go") })()
 	for soft.Err() == nil {
 		err := g.sail(soft, hard)
+		if refused(err) {
+			g.refuse(err)
+		}
 		wait := retryInterval
 		switch {
 		case errors.Is(err, errStopping):
@@ -98,6 +104,15 @@ func (g *guard) protect(soft, hard context.Context) error {
 	return g.finish(hard)
 }
 
+// refuse forgets what was shipped of the server before: what runs now, or lies there, is not to be taken for it at the
+// stop.
+func (g *guard) refuse(why error) {
+	g.setVoyage(nil)
+	if errors.Is(why, ship.ErrStale) {
+		g.stale = why
+	}
+}
+
 // explain turns the reason why nothing is shipped into a state, and says how long to wait.
 func (g *guard) explain(ctx context.Context, err error) time.Duration {
 	state, closed := g.dir.closed()
@@ -105,12 +120,17 @@ func (g *guard) explain(ctx context.Context, err error) time.Duration {
 		state, _ = postgres.Probe(ctx, g.dir.pg, g.dir.pgdata)
 	}
 	switch {
+	case errors.Is(err, errStaleReads):
+		g.board.set(stateRecovering, err.Error())
 	case errors.Is(err, postgres.ErrInRecovery), state == postgres.InRecoveryNoHotStandby:
 		g.board.set(stateRecovering, "Postgres is in recovery; shipping begins when it is promoted")
 	case state == postgres.Refused, state == postgres.StartingUp, state == postgres.ShuttingDown, state == postgres.NotNow:
 		g.board.set(stateWaiting, "Postgres: "+state.String())
 	case postgres.NeedsPerson(err), state == postgres.AuthFailed:
 		g.board.set(stateRefused, err.Error())
+		return mendInterval
+	case errors.Is(err, errBacklog):
+		g.board.set(stateRefused, g.dropped)
 		return mendInterval
 	case errors.Is(err, errStore):
 		g.board.set(stateLagging, "the archive cannot be asked, Postgres keeps its WAL: "+err.Error())
@@ -143,6 +163,7 @@ func (g *guard) sail(soft, hard context.Context) error {
 	if !stop() {
 		return errStopping
 	}
+	g.stale = nil
 	g.setVoyage(v)
 	return v.run(soft, hard)
 }

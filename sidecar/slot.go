@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"time"
 
 	"outrider.dev/sidecar/internal/postgres"
 	"outrider.dev/sidecar/internal/wal"
-	"outrider.dev/sidecar/policy"
 )
 
 // Slots are moved often enough that little WAL is kept, and touched often enough that 18 does not call them idle.
@@ -23,7 +21,6 @@ type slotKeeper struct {
 	*voyage
 	last          wal.LSN // where the slot was moved to
 	touched, said time.Time
-	dropped       bool // given up because Postgres kept too much WAL
 }
 
 // keepSlot lets the server remove what is sealed. A lost slot is no reason to stop: the files decide.
@@ -41,6 +38,7 @@ func (v *voyage) keepSlot(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if !v.conn.Alive() {
+			k.holdAnew(ctx)
 			continue
 		}
 		if err := k.step(ctx); err != nil && ctx.Err() == nil && v.conn.Alive() && time.Since(k.said) > time.Minute {
@@ -53,18 +51,23 @@ func (v *voyage) keepSlot(ctx context.Context) error {
 func (k *slotKeeper) step(ctx context.Context) error {
 	keep := k.ship.Keep()
 	if k.behind() {
-		over, err := k.overBacklog(ctx, keep)
+		over, err := k.overBacklog(ctx, k.conn, keep)
+		if k.dropped != "" {
+			k.slot.Store(nil)
+		}
 		if err != nil || over {
 			return err
 		}
-	} else if k.dropped {
+	} else if k.dropped != "" {
 		// What went meanwhile is found missing when it is read, and is then a gap.
-		k.dropped = false
+		if err := k.ensureSlot(ctx, k.conn); err != nil {
+			return err
+		}
 		k.note("slot_made_again")
 		k.settle()
-		return k.ensureSlot(ctx, k.conn)
+		return nil
 	}
-	if k.dropped || keep == k.last && time.Since(k.touched) < slotTouch {
+	if k.dropped != "" || keep == k.last && time.Since(k.touched) < slotTouch {
 		return nil
 	}
 	s, err := k.conn.AdvanceSlot(ctx, slotName, keep)
@@ -78,43 +81,28 @@ func (k *slotKeeper) step(ctx context.Context) error {
 	return err
 }
 
+// holdAnew sees to the slot of a server that was restarted while the archive takes nothing: the voyage still waits for
+// the archive then, and its own session is gone. Whatever it ends with, the next look is soon.
+func (k *slotKeeper) holdAnew(ctx context.Context) {
+	if !k.behind() {
+		return // whoever follows the files will see that the server is back
+	}
+	conn, err := postgres.Connect(ctx, k.dir.pg)
+	if err != nil {
+		return // nothing is written without a server that takes sessions
+	}
+	defer conn.Close()
+	if err := k.hold(ctx, conn); err != nil && !errors.Is(err, errBacklog) && ctx.Err() == nil && time.Since(k.said) > time.Minute {
+		k.said = time.Now()
+		k.log.Warn("the WAL of the restarted server is held without a look at max-wal-backlog, or not held", "error", err)
+	}
+}
+
 // behind tells whether the archive does not take WAL as it comes.
 func (k *slotKeeper) behind() bool {
 	age, known := k.tail.Age(k.ship.Durable().LSN)
 	_, err := k.ship.Trouble()
 	return err != nil || known && age > lagLeast
-}
-
-// overBacklog looks how much WAL Postgres keeps while the archive does not take it. What happens at the bound is the
-// policy's decision: a full volume stops the database, a dropped slot makes a gap in the archive.
-func (k *slotKeeper) overBacklog(ctx context.Context, keep wal.LSN) (over bool, err error) {
-	limit := k.policy.MaxWALBacklog
-	if limit.Bytes <= 0 || k.dropped {
-		return k.dropped, nil
-	}
-	p, err := k.conn.Position(ctx)
-	if err != nil {
-		return false, err
-	}
-	kept := distance(keep, p.Flush)
-	if kept <= limit.Bytes {
-		return false, nil
-	}
-	if limit.Then != policy.BacklogDrop {
-		return true, fmt.Errorf("postgres keeps %d bytes of WAL that the archive has not taken, more than max-wal-backlog %s: see to the archive or to room on the volume",
-			kept, limit)
-	}
-	if err := k.conn.DropSlot(ctx, slotName); err != nil {
-		return false, err
-	}
-	k.dropped = true
-	k.slot.Store(nil)
-	reason := fmt.Sprintf("the archive has not taken WAL from %s on, and Postgres kept %d bytes of it, more than max-wal-backlog %s: the replication slot was dropped, so that the volume does not fill up. A new snapshot is taken if WAL is missing when the archive is back",
-		keep, kept, limit)
-	k.note("slot_dropped", "reason", reason)
-	k.log.Error("the replication slot was given up", "kept_bytes", kept, "limit", limit.String())
-	k.board.set(stateRefused, reason)
-	return true, nil
 }
 
 // slotStatus is the replication slot and what bounds it, as the server last said.

@@ -24,6 +24,7 @@ type source struct {
 	tail    *tail.Tailer
 	conn    *postgres.Conn
 	files   branch
+	same    func() error // whether the files are still those that were shipped
 	log     *slog.Logger
 	offline bool
 }
@@ -75,6 +76,9 @@ func (s *source) followFiles(ctx context.Context, after wal.Position) (wal.Posit
 				return after, err
 			}
 			if err == nil && end > after.LSN {
+				if err := s.same(); err != nil {
+					return after, err
+				}
 				return wal.Position{Timeline: after.Timeline, LSN: end}, nil
 			}
 		}

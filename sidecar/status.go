@@ -107,6 +107,9 @@ func (r statusReport) text(w io.Writer) {
 	if r.SnapshotTrouble != "" {
 		row(w, "snapshot trouble", r.SnapshotTrouble)
 	}
+	for _, text := range r.Warnings {
+		row(w, "warning", text)
+	}
 	if r.Notice != nil {
 		row(w, "termination notice", "the machine is released at "+timeText(r.Notice.At))
 	}

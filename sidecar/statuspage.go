@@ -92,6 +92,9 @@ func (g *guard) onPage(r statusReport, now time.Time) page.Status {
 	if r.SnapshotTrouble != "" {
 		s.Troubles = append(s.Troubles, page.Trouble{What: "The last snapshot did not succeed", Why: r.SnapshotTrouble})
 	}
+	for _, w := range r.Warnings {
+		s.Troubles = append(s.Troubles, page.Trouble{What: "The database does not fit this server or machine", Why: w})
+	}
 	r.Drills.onPage(&s)
 	if r.Notice != nil && !r.Notice.At.IsZero() {
 		s.Release = &r.Notice.At

@@ -93,7 +93,7 @@ func (g *guard) finish(ctx context.Context) error {
 			return nil
 		}
 	}
-	f := drain.Finisher{Local: v.files, Ship: v.ship, Receipts: g.arch, Linger: linger, Log: g.log}
+	f := drain.Finisher{Local: v.files, Ship: v.ship, Receipts: g.arch, SystemIdentifier: v.server.SystemIdentifier, Compare: v.ship.Compare, Linger: linger, Log: g.log}
 	if v.conn != nil && v.conn.Alive() {
 		f.Server = flushed{v.conn}
 	} else if conn, err := postgres.Connect(ctx, g.dir.pg); err == nil {
@@ -106,7 +106,9 @@ func (g *guard) finish(ctx context.Context) error {
 	g.note(eventFinished, "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
 	g.board.set(stateStopped, r.Reason)
 	v.tellTheRest(ctx)
-	v.forStockTools(ctx)
+	if !errors.Is(err, drain.ErrOther) {
+		v.forStockTools(ctx)
+	}
 	return err
 }
 
@@ -174,6 +176,9 @@ func (g *guard) embarkOffline(ctx context.Context) (*voyage, error) {
 	end, err := files.ValidEnd(wal.Position{Timeline: t, LSN: c.Redo})
 	if err != nil {
 		return nil, err
+	}
+	if c.WALLevel == wal.WALLevelMinimal {
+		return nil, fmt.Errorf("%w: %w: %s", drain.ErrNotAll, errRefused, minimal)
 	}
 	f := facts{server: postgres.Server{
 		SystemIdentifier: c.SystemIdentifier, SegmentSize: c.SegmentSize, Timeline: t, DataDirectory: g.dir.pgdata,

@@ -70,7 +70,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group, ctx := errgroup.WithContext(hard)
 	snapshots, endSnapshots := context.WithCancel(soft)
 	defer endSnapshots()
-	src := &source{soft: soft, tail: v.tail, conn: v.conn, files: v.files, log: v.log}
+	src := &source{soft: soft, tail: v.tail, conn: v.conn, files: v.files, same: v.ship.Compare, log: v.log}
 	group.Go(func() error {
 		if err := v.ship.Run(ctx, src); err != nil {
 			return err
@@ -83,6 +83,7 @@ func (v *voyage) run(soft, hard context.Context) error {
 	group.Go(func() error { v.catchUp(ctx, soft); return nil })
 	group.Go(func() error { v.sealLeftovers(ctx); return nil })
 	group.Go(func() error { v.awaitFirstWrite(until(ctx, soft)); return nil })
+	group.Go(func() error { v.lookAtFit(until(ctx, soft)); return nil })
 	group.Go(func() error { return v.takeSnapshots(ctx, snapshots) })
 	group.Go(func() error { return v.watchDrills(until(ctx, soft)) })
 	group.Go(func() error { return v.watchShutdown(ctx, endSnapshots) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -115,6 +116,40 @@ func TestWrongServer(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, objects(w, w.Root)); diff != "" {
 		t.Errorf("the archive has changed (-before +after):\n%s", diff)
+	}
+}
+
+// What the database expects of its server and machine, and does not find there any more after a restore, is said.
+func TestWhatDoesNotFitIsSaid(t *testing.T) {
+	w := play(t)
+	p := w.Database("db", "shared_preload_libraries = 'auto_explain'")
+	o := w.Protect(p)
+	if st, err := o.Status(whole(w)); err != nil || len(st.Warnings) > 0 {
+		t.Errorf("all is as it should be, and it warns: %q, %v", st.Warnings, err)
+	}
+	// As if the extension's files were of another version.
+	must(t, p.Exec(whole(w), "update pg_extension set extversion = '0.9' where extname = 'plpgsql'"))
+	w.StopServer(p, syscall.SIGINT)
+	w.Finish(o)
+	again := w.RestoreFiles("again")
+	must(t, again.Configure("shared_preload_libraries = ''"))
+	w.Start(again)
+	o = w.Protect(again)
+	var st stage.Status
+	w.Until("warnings", func(ctx context.Context) bool {
+		var err error
+		st, err = o.Status(ctx)
+		return err == nil && len(st.Warnings) > 0
+	})
+	says(t, strings.Join(st.Warnings, "\n"), "had auto_explain", "extension plpgsql 0.9, this machine has 1.0")
+	w.StopServer(again, syscall.SIGINT)
+	w.Finish(o)
+	told := false
+	for _, e := range askWhy(w).Journal {
+		told = told || e.Event == "does_not_fit"
+	}
+	if !told {
+		t.Error("the journal does not tell")
 	}
 }
 

@@ -93,6 +93,48 @@ func TestBacklogIsDropped(t *testing.T) {
 	}
 }
 
+// The limit holds as well where nothing is being shipped yet: Postgres is restarted while the store is away, or outrider
+// is. A slot that was given up is not made again by another restart.
+func TestBacklogIsDroppedAfterARestart(t *testing.T) {
+	for _, who := range []string{"postgres", "outrider"} {
+		t.Run(who, func(t *testing.T) {
+			w := play(t)
+			p := w.Database("db", "min_wal_size = 2MB", "max_wal_size = 8MB")
+			o := w.Protect(p, "--max-wal-backlog", "64Mi:drop")
+			w.Load(p)()
+			restart := func() {
+				w.StopServer(p, syscall.SIGINT)
+				w.Start(p)
+			}
+			w.Cloud.Kill()
+			if who == "outrider" {
+				o.Kill()
+				o = w.Outrider(p, "--max-wal-backlog", "64Mi:drop")
+			} else {
+				restart()
+			}
+			reaches(w, o, "lagging", "archive")
+			churn(w, p, 80)
+			st := reaches(w, o, "not_protected", "max-wal-backlog", "slot was dropped")
+			if st.NotProtectedSince == nil {
+				t.Errorf("the slot is given up, and not said to be unprotected: %+v", st)
+			}
+			restart()
+			churn(w, p, 1)
+			time.Sleep(5 * time.Second) // several looks at a server without a slot
+			if n, err := p.Ask(whole(w), "select count(*)::text from pg_replication_slots"); err != nil || n != "0" {
+				t.Errorf("%s slots after the next restart, want none, %v", n, err)
+			}
+			must(t, w.Cloud.Restart(whole(w)))
+			caughtUp(w, o)
+			w.Load(p)()
+			w.StopServer(p, syscall.SIGINT)
+			w.Finish(o)
+			w.NothingLost(w.Restore("again"))
+		})
+	}
+}
+
 // The slot is dropped by hand while outrider runs: it is made again before anything goes.
 func TestSlotIsDroppedByHand(t *testing.T) {
 	w := play(t)

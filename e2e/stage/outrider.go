@@ -28,6 +28,7 @@ type Status struct {
 	Durable           string     `json:"durable"`
 	Flushed           string     `json:"flushed"`
 	UnshippedBytes    *int64     `json:"unshipped_bytes"`
+	NotFlushedBytes   *int64     `json:"not_flushed_bytes"`
 	AgeSeconds        *float64   `json:"unshipped_age_seconds"`
 	Trouble           string     `json:"trouble"`
 	SnapshotTrouble   string     `json:"snapshot_trouble"`
@@ -37,6 +38,7 @@ type Status struct {
 	Notice            *struct{}  `json:"notice"`
 	Store             *Store     `json:"store"`
 	Slot              *Slot      `json:"slot"`
+	Warnings          []string   `json:"warnings"`
 }
 
 // Store is what is told of the bucket and the clocks.
@@ -136,6 +138,12 @@ func (o *Outrider) Status(ctx context.Context) (Status, error) {
 	}
 	err = json.Unmarshal(b, &st)
 	return st, err
+}
+
+// Metrics are what Prometheus would be told.
+func (o *Outrider) Metrics(ctx context.Context) (string, error) {
+	b, err := o.get(ctx, "/metrics")
+	return string(b), err
 }
 
 // PreStop calls the hook as a kubelet does.

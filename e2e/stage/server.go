@@ -17,6 +17,7 @@ type Server struct {
 	Name   string
 	Data   string
 	Initdb []string // further arguments of initdb
+	Args   []string // of the server's command line, beside what it needs
 	env    []string // further variables of those who want to reach it
 	socket string
 	stage  *Stage
@@ -72,7 +73,7 @@ func (p *Server) Basebackup(ctx context.Context, to *Server) error {
 
 // Start starts the server, without waiting for it.
 func (p *Server) Start() error {
-	c := p.stage.Command(filepath.Join(p.stage.pgBin, "postgres"), "-D", p.Data, "-k", p.socket)
+	c := p.stage.Command(filepath.Join(p.stage.pgBin, "postgres"), append([]string{"-D", p.Data, "-k", p.socket}, p.Args...)...)
 	c.Env = append(c.Env, "LC_ALL=C")
 	proc, err := p.stage.Start("postgres-"+p.Name, c)
 	p.proc = proc

@@ -27,6 +27,7 @@ type world struct {
 	end        wal.LSN
 	endErr     error
 	valid      wal.LSN
+	other      error // why the directory is not the one that was shipped
 	receipts   []archive.Receipt
 }
 
@@ -72,6 +73,7 @@ func (w *world) ShipTo(ctx context.Context, to wal.LSN) error {
 }
 func (w *world) SealRest(context.Context, bool) error { w.step("seal"); return nil }
 func (w *world) Sweep(context.Context) error          { return nil }
+func (w *world) compare() error                       { return w.other }
 
 func (w *world) Alive(context.Context) (bool, error) {
 	a := w.alive[0]
@@ -91,7 +93,7 @@ func (w *world) PutReceipt(_ context.Context, r archive.Receipt) error {
 
 func (w *world) finish(t *testing.T) (archive.Receipt, error) {
 	t.Helper()
-	f := Finisher{Local: w, Ship: w, Receipts: w, Server: w, Linger: time.Second, Log: slog.New(slog.DiscardHandler)}
+	f := Finisher{Local: w, Ship: w, Receipts: w, Server: w, Compare: w.compare, Linger: time.Second, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	return f.Finish(ctx, archive.Receipt{Epoch: 1})
@@ -148,6 +150,9 @@ func TestPrepareIsOneFlight(t *testing.T) {
 
 func TestFinishBelievesOnlyFiles(t *testing.T) {
 	clean := wal.Control{State: wal.StateShutDown, CheckPoint: 900, CheckPointTimeline: 1}
+	another := clean
+	another.SystemIdentifier = 2
+	errOther := errors.New("the bytes are others")
 	for name, c := range map[string]struct {
 		world   *world
 		clean   bool
@@ -161,6 +166,11 @@ func TestFinishBelievesOnlyFiles(t *testing.T) {
 		"no checkpoint where it should be":     {world: &world{alive: []bool{false}, control: clean, endErr: wal.ErrNotClean, valid: 700}, durable: 700, err: ErrNotAll},
 		"stopped on a timeline nobody shipped": {world: &world{alive: []bool{false}, control: wal.Control{State: wal.StateShutDown, CheckPointTimeline: 2}, end: 1020}, err: ErrNotAll},
 		"the store is away":                    {world: &world{alive: []bool{false}, control: clean, end: 1020, stuck: true}, err: ErrNotAll},
+		"the directory was replaced":           {world: &world{alive: []bool{false}, control: clean, end: 1020, other: errOther}, err: ErrNotAll},
+		"it was, and crashed":                  {world: &world{alive: []bool{false}, control: wal.Control{State: wal.StateInProduction}, valid: 700, other: errOther}, err: errOther},
+		"it was, and a server lives on it":     {world: &world{alive: []bool{true}, flushed: 500, other: errOther}, err: errOther},
+		"it is another database's":             {world: &world{alive: []bool{false}, control: another, end: 1020}, err: ErrNotAll},
+		"it is from before":                    {world: &world{alive: []bool{false}, control: clean, end: 1020, durable: 1100}, durable: 1100, err: ErrNotAll},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -168,6 +178,9 @@ func TestFinishBelievesOnlyFiles(t *testing.T) {
 				r, err := w.finish(t)
 				if !errors.Is(err, c.err) || c.err == nil && err != nil {
 					t.Fatalf("error %v, want %v", err, c.err)
+				}
+				if errors.Is(err, ErrOther) && slices.Contains(w.steps, "seal") {
+					t.Errorf("files of another history were sealed: %v", w.steps)
 				}
 				if r.Clean != c.clean || r.Durable != c.durable {
 					t.Errorf("clean %t durable %s (%s), want %t and %s", r.Clean, r.Durable, r.Reason, c.clean, c.durable)

@@ -42,6 +42,11 @@ type Finisher struct {
 	Ship     Shipper
 	Receipts Receipts
 	Server   Server // nil if there is no session any more
+	// SystemIdentifier is that of the server whose WAL was shipped.
+	SystemIdentifier uint64
+	// Compare finds out whether the local WAL before the durable position is what was shipped: an error says that it is not,
+	// or that it could not be told.
+	Compare func() error
 	// Linger is how long a Postgres that still lives is waited for after everything flushed was shipped: at the end of a
 	// grace period both are told to go at once, and Postgres may be gone a moment later.
 	Linger time.Duration
@@ -50,6 +55,9 @@ type Finisher struct {
 
 // ErrNotAll says that not everything that was committed locally could be made durable.
 var ErrNotAll = errors.New("not everything that was committed could be shipped")
+
+// ErrOther says that the data directory is not, or not surely, the one whose WAL was shipped.
+var ErrOther = errors.New("the data directory is not the one that was shipped")
 
 // Finish ships what is left and writes the receipt: shipping first, receipt second. r carries what the caller knows
 // (epoch, writer, times). The returned receipt says clean only if the files prove it. An error means that something
@@ -71,15 +79,24 @@ func (f *Finisher) Finish(ctx context.Context, r archive.Receipt) (archive.Recei
 	if perr := f.Receipts.PutReceipt(ctx, r); perr != nil {
 		err = errors.Join(err, fmt.Errorf("writing the receipt of epoch %d: %w", r.Epoch, perr))
 	}
-	// After the receipt: only tools that know no chunks need it.
-	if serr := f.Ship.SealRest(ctx, r.Clean); serr != nil {
-		f.Log.Warn("the last segments are in the archive as chunks only", "error", serr)
-	}
+	f.sealRest(ctx, r.Clean, err)
 	if serr := f.Ship.Sweep(ctx); serr != nil {
 		f.Log.Warn("chunks of sealed segments stay", "error", serr)
 	}
 	f.Log.Info("the stop is over", "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "epoch", r.Epoch)
 	return r, err
+}
+
+// sealRest comes after the receipt: only tools that know no chunks need it. Other files than those that were shipped have
+// nothing to seal.
+func (f *Finisher) sealRest(ctx context.Context, clean bool, outcome error) {
+	err := outcome
+	if !errors.Is(outcome, ErrOther) {
+		err = f.Ship.SealRest(ctx, clean)
+	}
+	if err != nil {
+		f.Log.Warn("the last segments are in the archive as chunks only", "error", err)
+	}
 }
 
 func (f *Finisher) shipFlushed(ctx context.Context) error {
@@ -92,6 +109,10 @@ func (f *Finisher) shipFlushed(ctx context.Context) error {
 	}
 	if at.Timeline != f.Ship.Durable().Timeline {
 		return fmt.Errorf("%w: Postgres is on timeline %d, shipped was %d", ErrNotAll, at.Timeline, f.Ship.Durable().Timeline)
+	}
+	// The server may be another one by now, on a directory that was put in the place of the one before.
+	if err := f.Compare(); err != nil {
+		return fmt.Errorf("%w: %w: %w", ErrNotAll, ErrOther, err)
 	}
 	return f.Ship.ShipTo(ctx, at.LSN)
 }
@@ -125,12 +146,28 @@ func (f *Finisher) stopped(ctx context.Context, r archive.Receipt) (archive.Rece
 		return r, fmt.Errorf("%w: %w", ErrNotAll, err)
 	}
 	r.State = c.State.String()
+	if err := f.same(c); err != nil {
+		r.Reason = err.Error()
+		return r, fmt.Errorf("%w: %w", ErrNotAll, err)
+	}
 	if c.State == wal.StateShutDown {
 		return f.clean(ctx, r, c)
 	}
 	r.Reason = fmt.Sprintf("Postgres did not shut down cleanly: pg_control says %q", r.State)
 	r.LocalEnd, err = f.shipValid(ctx)
 	return r, err
+}
+
+// same refuses a directory that was put in the place of the one that was shipped: what another history has written is
+// neither to follow on what is in the archive, nor does its stop prove anything.
+func (f *Finisher) same(c wal.Control) error {
+	if c.SystemIdentifier != f.SystemIdentifier {
+		return fmt.Errorf("%w: pg_control has system identifier %d, shipped was %d", ErrOther, c.SystemIdentifier, f.SystemIdentifier)
+	}
+	if err := f.Compare(); err != nil {
+		return fmt.Errorf("%w: %w", ErrOther, err)
+	}
+	return nil
 }
 
 func (f *Finisher) clean(ctx context.Context, r archive.Receipt, c wal.Control) (archive.Receipt, error) {
@@ -145,6 +182,11 @@ func (f *Finisher) clean(ctx context.Context, r archive.Receipt, c wal.Control) 
 	if tli := f.Ship.Durable().Timeline; c.CheckPointTimeline != tli {
 		r.Reason = fmt.Sprintf("Postgres stopped on timeline %d, shipped was %d", c.CheckPointTimeline, tli)
 		return r, fmt.Errorf("%w: %s", ErrNotAll, r.Reason)
+	}
+	if at := f.Ship.Durable().LSN; at > end {
+		// Nothing is flushed after the checkpoint of a shutdown.
+		r.Reason = fmt.Sprintf("%s: its shutdown checkpoint ends at %s, the archive holds WAL up to %s", ErrOther, end, at)
+		return r, fmt.Errorf("%w: %w: its shutdown checkpoint ends at %s, the archive holds WAL up to %s", ErrNotAll, ErrOther, end, at)
 	}
 	if err := f.Ship.ShipTo(ctx, end); err != nil {
 		r.Reason = "Postgres shut down cleanly, its last WAL could not be shipped"

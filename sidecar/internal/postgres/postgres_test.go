@@ -36,6 +36,7 @@ func TestEachMajor(t *testing.T) {
 			{"smallest role ships", testSmallestRoleShips},
 			{"missing rights name their grant", testMissingRightsNameTheirGrant},
 			{"checkpoint with each right", testCheckpointWithEachRight},
+			{"fit", testFit},
 			{"catalog", testCatalog},
 			{"settings", testSettings},
 			{"terminate clients", testTerminateClients},

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/wal"
@@ -24,7 +25,7 @@ const (
 	// DiskUnprotected is one of which the archive has nothing yet.
 	DiskUnprotected
 	// DiskAhead is so far ahead of the archive that they have no WAL in common any more: nothing proves that it is the
-	// one that was archived. It is, if nobody else has claimed an epoch since.
+	// one that was archived. It is, if nobody else has claimed an epoch since: see Verdict.Since.
 	DiskAhead
 	// DiskStale lacks what the archive holds: it is a copy from the past.
 	DiskStale
@@ -49,6 +50,9 @@ type Verdict struct {
 	Reason  string       // in words
 	Archive wal.Position // where the newest branch ends in the archive; zero if it holds no WAL
 	Local   wal.Position // up to where the disk's WAL was found valid, or begins; as far as it was looked for
+	// Epochs are all that were claimed, and Since those of them, of a DiskAhead, that were claimed after that of the last
+	// writer: somebody has begun to restore what the archive holds, which is less than the disk does.
+	Epochs, Since []archive.Epoch
 }
 
 // compared is how much WAL at the end of the archive has to be the same on the disk. The LSNs alone prove nothing: a
@@ -240,6 +244,7 @@ func (c *checker) compare(ctx context.Context, to wal.LSN) (Verdict, error) {
 		return Verdict{
 			Disk: DiskAhead, Local: wal.Position{Timeline: c.own, LSN: c.control.Redo},
 			Reason: fmt.Sprintf("the disk has no WAL before %s any more, the archive none after %s", c.control.Redo, c.end),
+			Epochs: c.inv.Epochs, Since: c.claimedSince(),
 		}, nil
 	}
 	local, err := c.localEnd()
@@ -253,6 +258,20 @@ func (c *checker) compare(ctx context.Context, to wal.LSN) (Verdict, error) {
 		v.Reason = fmt.Sprintf("the WAL of the disk ends at %s, the archive goes on to %s", local, c.end)
 	}
 	return v, err
+}
+
+// claimedSince are the epochs after that of the last one who wrote.
+func (c *checker) claimedSince() []archive.Epoch {
+	var wrote uint64
+	for _, k := range c.inv.Claims {
+		wrote = max(wrote, k.Epoch)
+	}
+	for _, e := range c.inv.Epochs {
+		if e.Timeline != 0 {
+			wrote = max(wrote, e.Number)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(c.inv.Epochs), func(e archive.Epoch) bool { return e.Number <= wrote })
 }
 
 // pastOrOther tells, of a disk whose WAL ends before the archive's does, whether it is a copy from the past or has gone

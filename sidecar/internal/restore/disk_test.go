@@ -94,6 +94,17 @@ func TestDisks(t *testing.T) {
 			"SELECT pg_switch_wal()", "CHECKPOINT")
 		s.Kill()
 		verdict(t, w.a, a, DiskAhead)
+		// Somebody begins to restore what the archive holds.
+		since := archive.New(cloneBucket(t, w.bucket))
+		known, err := since.Epochs(t.Context())
+		must(t, err)
+		next := uint64(len(known)) + 1
+		must(t, since.ClaimEpoch(t.Context(), archive.Epoch{Number: next, Writer: archive.Identity{Instance: "elsewhere"}}))
+		v, err := CheckDisk(t.Context(), since, a)
+		must(t, err)
+		if v.Disk != DiskAhead || len(v.Since) != 1 || v.Since[0].Number != next || len(v.Epochs) != int(next) {
+			t.Errorf("after another one has claimed epoch %d: %+v", next, v)
+		}
 	})
 	t.Run("promoted, and nothing shipped", func(t *testing.T) { testPromoted(t, w) })
 }

@@ -24,8 +24,8 @@ func readSome(r io.Reader, p []byte) (int, error) {
 const epochsAsked = 16
 
 // durable tells how far the last two writers said that their WAL was durable, by timeline. An archive that has less
-// than that has lost something; WAL past a hole that goes beyond it is what arrived out of order when its writer was
-// lost.
+// than that has lost something. One that has more has lost something too if there is a hole in that, unless the writer
+// itself can have left it (archive.Stray).
 func durable(ctx context.Context, src *archive.Archive) (map[wal.Timeline]wal.LSN, error) {
 	epochs, err := src.Epochs(ctx)
 	if err != nil {
@@ -114,7 +114,7 @@ func (p *planner) settle(t tail, whole bool) (reached bool) {
 func (p *planner) missing(end wal.Position, whole bool) error {
 	var lost string
 	promised := p.durable[end.Timeline]
-	from, to := stray(p.inv, end.Timeline, end.LSN)
+	behind, stray := p.inv.Stray(end.Timeline, end.LSN)
 	switch {
 	case whole && p.plan.End == p.plan.Legs[len(p.plan.Legs)-1].To:
 		return nil // what follows on this timeline was left on purpose
@@ -122,14 +122,14 @@ func (p *planner) missing(end wal.Position, whole bool) error {
 		lost = fmt.Sprintf("timeline %d ends at %s, though a later one follows it: all that was written after that is lost", end.Timeline, end.LSN)
 	case promised > end.LSN:
 		lost = fmt.Sprintf("timeline %d ends at %s, but was once stored up to %s", end.Timeline, end.LSN, promised)
-	case to == 0:
+	case !stray:
 		return nil
-	case promised != 0 && !p.req.AcceptMissing:
-		p.warn("WAL from %s to %s was stored, but never what comes before it from %s on: it was on its way when the writer was lost, and nobody was told that it was durable",
-			from, to, end.LSN)
+	case promised != 0 && behind.Parallel && !p.req.AcceptMissing:
+		p.warn("WAL from %s to %s was stored, but not the segment before it: both were on their way when the writer was lost, and nobody was told that they were durable",
+			behind.From, behind.To)
 		return nil
 	default:
-		lost = fmt.Sprintf("timeline %d has no WAL from %s to %s; behind that lies WAL up to %s", end.Timeline, end.LSN, from, to)
+		lost = fmt.Sprintf("timeline %d has no WAL from %s to %s; behind that lies WAL up to %s", end.Timeline, end.LSN, behind.From, behind.To)
 	}
 	if !p.req.AcceptMissing {
 		at := "the time of the last commit is not known"

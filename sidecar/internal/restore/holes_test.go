@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,7 +41,7 @@ func TestHoles(t *testing.T) {
 	w.bulk(3)
 	second := w.snapshot()
 	w.insert(4)
-	w.bulk(2)
+	w.bulk(4)
 	w.insert(5)
 	w.chunks = 8 << 10
 	w.db.Exec("INSERT INTO bulk SELECT repeat(md5(g::text), 30) FROM generate_series(1, 100) g")
@@ -94,6 +95,37 @@ func TestHoles(t *testing.T) {
 	t.Run("in what was on its way", func(t *testing.T) {
 		b := cloneBucket(t, w.bucket)
 		a := archive.New(b)
+		remove(t, b, func(key string) bool { return strings.HasPrefix(key, "outrider/tail/") })
+		sealed := slices.DeleteFunc(b.Keys(), func(key string) bool { return !strings.HasPrefix(key, "wal_005/") })
+		must(t, b.Remove(t.Context(), sealed[len(sealed)-2]))
+		// Without a word of the writer's nobody can tell.
+		if err := planned(t, a); !errors.Is(err, ErrHole) {
+			t.Errorf("the segment before the last is gone: %v, want ErrHole", err)
+		}
+		must(t, a.Beat(t.Context(), archive.Heartbeat{Epoch: 1, Timeline: 1, Durable: b2.Stop()}))
+		plan, err := NewPlan(t.Context(), a, Request{})
+		must(t, err)
+		if len(plan.Missing) != 0 || !strings.Contains(strings.Join(plan.Warnings, "\n"), "on their way") {
+			t.Errorf("missing %q, warnings %q; want none, and that WAL was on its way", plan.Missing, plan.Warnings)
+		}
+		// A chunk that belongs to nobody changes nothing.
+		last, err := wal.ParseSegment(sealed[len(sealed)-1][8:32], segmentSize)
+		must(t, err)
+		foreign := archive.Chunk{Segment: last.Next(), Epoch: 77, From: last.End(segmentSize), To: last.End(segmentSize) + 100}
+		_, err = a.WAL(segmentSize).PutChunk(t.Context(), foreign, make([]byte, 100))
+		must(t, err)
+		must(t, planned(t, a))
+		// The writer puts two at a time, not three.
+		must(t, b.Remove(t.Context(), sealed[len(sealed)-3]))
+		if err := planned(t, a); !errors.Is(err, ErrHole) {
+			t.Errorf("two segments before the last are gone: %v, want ErrHole", err)
+		}
+	})
+	t.Run("in what was durable since the last heartbeat", func(t *testing.T) {
+		b := cloneBucket(t, w.bucket)
+		a := archive.New(b)
+		must(t, a.Beat(t.Context(), archive.Heartbeat{Epoch: 1, Timeline: 1, Durable: b2.Stop()}))
+		must(t, planned(t, a))
 		var tails []string
 		for _, key := range b.Keys() {
 			if strings.HasPrefix(key, "outrider/tail/") {
@@ -103,21 +135,14 @@ func TestHoles(t *testing.T) {
 		if len(tails) < 5 {
 			t.Fatalf("the archive ends with %d chunks, want at least 5", len(tails))
 		}
-		gone := tails[len(tails)-2]
-		must(t, b.Remove(t.Context(), gone))
-		// Without a word of the writer's nobody can tell.
+		// What follows a chunk goes up after it was acknowledged: somebody was told that it is durable.
+		must(t, b.Remove(t.Context(), tails[len(tails)-2]))
 		if err := planned(t, a); !errors.Is(err, ErrHole) {
-			t.Errorf("a chunk before the last is gone: %v, want ErrHole", err)
-		}
-		must(t, a.Beat(t.Context(), archive.Heartbeat{Epoch: 1, Timeline: 1, Durable: b2.Stop()}))
-		plan, err := NewPlan(t.Context(), a, Request{})
-		must(t, err)
-		if len(plan.Missing) != 0 || !strings.Contains(strings.Join(plan.Warnings, "\n"), "on its way") {
-			t.Errorf("missing %q, warnings %q; want none, and that WAL was on its way", plan.Missing, plan.Warnings)
+			t.Errorf("the chunk before the last is gone: %v, want ErrHole", err)
 		}
 		// A replica of the archive is judged otherwise: what is not there was lost on the way, and each stretch is named.
 		must(t, b.Remove(t.Context(), tails[len(tails)-4]))
-		plan, err = NewPlan(t.Context(), a, Request{AcceptMissing: true})
+		plan, err := NewPlan(t.Context(), a, Request{AcceptMissing: true})
 		must(t, err)
 		if n := strings.Count(strings.Join(plan.Missing, "\n"), "has no WAL from"); n != 2 || !strings.Contains(plan.String(), "is not restored") {
 			t.Errorf("missing are %q, want two stretches, and what lies behind", plan.Missing)

@@ -49,29 +49,6 @@ func cover(inv *archive.Inventory, legs []archive.Leg, from wal.LSN) (end wal.Po
 	return end, true
 }
 
-// stray tells which WAL of timeline t the archive holds past end, where contiguous WAL stops.
-func stray(inv *archive.Inventory, t wal.Timeline, end wal.LSN) (from, to wal.LSN) {
-	note := func(f, l wal.LSN) {
-		if from == 0 || f < from {
-			from = f
-		}
-		to = max(to, l)
-	}
-	for s := range inv.Sealed {
-		if s.Timeline == t && s.Start(inv.Size) >= end {
-			note(s.Start(inv.Size), s.End(inv.Size))
-		}
-	}
-	for s, chunks := range inv.Chunks {
-		for _, c := range chunks {
-			if s.Timeline == t && c.From > end {
-				note(c.From, c.To)
-			}
-		}
-	}
-	return from, to
-}
-
 // job is one segment that the spool gets.
 type job struct {
 	segment wal.Segment

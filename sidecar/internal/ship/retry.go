@@ -26,6 +26,7 @@ func (s *Shipper) retry(ctx context.Context, doing string, do func(context.Conte
 		switch {
 		case err == nil:
 			if tries > 1 {
+				s.waited.Store(true)
 				s.cfg.Log.Info("the archive accepts WAL again", "doing", doing, "tries", tries)
 			}
 			s.note(nil)

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -57,6 +58,8 @@ type Config struct {
 	Timeline wal.Timeline
 	// Durable is where the archive ends: the first position of the timeline that is not in it.
 	Durable wal.LSN
+	// SameFrom is from where up to Durable the local WAL was found to be what the archive holds; 0 if nothing was.
+	SameFrom wal.LSN
 	// SealFrom is the first segment that is not sealed yet, at or before Durable's.
 	SealFrom wal.Segment
 	// Chunks are those that lie in the archive for segments not yet sealed; they go when their segment is sealed.
@@ -78,6 +81,8 @@ type Shipper struct {
 	seal    *sealer
 	buf     []byte
 	draft   *archive.Draft // of the segment that chunks are made of; nil if they did not begin with it
+	trail   trail
+	waited  atomic.Bool // for the store, since the last look at the files
 
 	mu      sync.Mutex
 	trouble error
@@ -94,6 +99,9 @@ func New(cfg Config) *Shipper {
 	}
 	s := &Shipper{cfg: cfg, durable: newWatermark(cfg.Durable)}
 	s.seal = newSealer(s)
+	if cfg.SameFrom != 0 {
+		s.remember(cfg.SameFrom, cfg.Durable)
+	}
 	s.cfg.Metrics.durable.WithLabelValues().Set(float64(cfg.Durable))
 	return s
 }
@@ -169,6 +177,12 @@ func (s *Shipper) follow(ctx context.Context, src Source) error {
 // more when the server is gone; not to be called while Run runs.
 func (s *Shipper) ShipTo(ctx context.Context, to wal.LSN) error {
 	for at := s.durable.get(); at < to; at = s.durable.get() {
+		if s.waited.Swap(false) {
+			// While the store was away, the directory may have been replaced.
+			if err := s.Compare(); err != nil {
+				return err
+			}
+		}
 		seg := s.cfg.Size.SegmentAt(s.cfg.Timeline, at)
 		if at == seg.Start(s.cfg.Size) && seg.End(s.cfg.Size) <= to && s.cfg.Size <= maxWhole {
 			if err := s.whole(ctx, seg, to); err != nil {
@@ -207,6 +221,7 @@ func (s *Shipper) chunk(ctx context.Context, seg wal.Segment, from, to wal.LSN) 
 	}
 	s.cfg.Metrics.observe(kindChunk, int64(len(raw)), int64(stored), time.Since(started))
 	s.seal.add(c)
+	s.trail.add(from, raw)
 	if to < seg.End(s.cfg.Size) {
 		s.publish(to)
 		return nil
@@ -225,7 +240,7 @@ func (s *Shipper) whole(ctx context.Context, seg wal.Segment, to wal.LSN) error 
 	for {
 		next := seg.Next()
 		var second <-chan error
-		if next.End(s.cfg.Size) <= to {
+		if next.End(s.cfg.Size) <= to && !s.waited.Load() {
 			second = s.sealAsync(ctx, next)
 		}
 		if err := <-first; err != nil {
@@ -235,6 +250,7 @@ func (s *Shipper) whole(ctx context.Context, seg wal.Segment, to wal.LSN) error 
 			return err
 		}
 		s.seal.skip(seg)
+		s.remember(seg.Start(s.cfg.Size), seg.End(s.cfg.Size))
 		s.publish(seg.End(s.cfg.Size))
 		if second == nil {
 			return nil

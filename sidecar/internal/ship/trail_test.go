@@ -1,0 +1,94 @@
+package ship
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+
+	"outrider.dev/sidecar/internal/archive/archivetest"
+	"outrider.dev/sidecar/internal/wal"
+)
+
+// What was shipped is told from what another history has in its place, however it was shipped; what was recycled since,
+// or what the server wrote after it, is no difference.
+func TestCompare(t *testing.T) {
+	const at = 5*wal.LSN(size) + 8192
+	for name, to := range map[string]wal.LSN{
+		"a chunk":                    at + 300,
+		"chunks over a border":       6*wal.LSN(size) + 500,
+		"up to a border":             6 * wal.LSN(size),
+		"whole segments":             9 * wal.LSN(size),
+		"whole segments and a chunk": 9*wal.LSN(size) + 100,
+		"nothing, after a restart":   at,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDisk(uint64(to))
+				w := New(Config{
+					Size: size, Epoch: 1, Timeline: 1, Durable: at, SameFrom: at - 4000, Store: claimed(t, archivetest.Memory(), at), Open: d.open,
+					Log: slog.New(slog.DiscardHandler),
+				})
+				if err := w.ShipTo(t.Context(), to); err != nil {
+					t.Fatal(err)
+				}
+				last := size.SegmentBefore(1, to)
+				if err := w.Compare(); err != nil {
+					t.Fatalf("the disk is what was shipped: %v", err)
+				}
+				if to < last.End(size) {
+					d.segment(last)[size.Offset(to)] ^= 1
+				}
+				if err := w.Compare(); err != nil {
+					t.Errorf("it went on: %v", err)
+				}
+				d.segment(last)[size.Offset(to-1)] ^= 1
+				if err := w.Compare(); !errors.Is(err, ErrStale) {
+					t.Errorf("the last byte is another: %v, want ErrStale", err)
+				}
+				gone := error(nil)
+				w.cfg.Open = func(wal.Segment) (Segment, error) { return nil, fs.ErrNotExist }
+				if to < last.End(size) {
+					gone = ErrStale
+				}
+				if err := w.Compare(); !errors.Is(err, gone) {
+					t.Errorf("the files are gone: %v, want %v", err, gone)
+				}
+				w.cfg.Open = func(wal.Segment) (Segment, error) { return nil, &fs.PathError{Op: "open", Err: fs.ErrPermission} }
+				if err := w.Compare(); err == nil || errors.Is(err, ErrStale) {
+					t.Errorf("the files cannot be read: %v, want an error that is not ErrStale", err)
+				}
+			})
+		})
+	}
+}
+
+// The directory is replaced while the store is away: what was to be shipped is not read from the new one.
+func TestReplacedWhileTheStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const from, to = 5 * wal.LSN(size), 5*wal.LSN(size) + 1000
+		d, other, bucket := newDisk(1), newDisk(2), archivetest.Memory()
+		s := New(Config{
+			Size: size, Epoch: 1, Timeline: 1, Durable: from, Store: claimed(t, bucket, from), Open: d.open, Log: slog.New(slog.DiscardHandler),
+		})
+		if err := s.ShipTo(t.Context(), to); err != nil {
+			t.Fatal(err)
+		}
+		away := true
+		bucket.Fault(func(string, string) error {
+			if !away {
+				return nil
+			}
+			away = false
+			s.cfg.Open = other.open // after the chunk was read
+			return errors.New("the store is away")
+		})
+		if err := s.ShipTo(t.Context(), to+maxChunk+1000); !errors.Is(err, ErrStale) {
+			t.Errorf("shipping went on: %v, want ErrStale", err)
+		}
+		if at := s.Durable().LSN; at >= to+1000+maxChunk {
+			t.Errorf("it is durable up to %s", at)
+		}
+	})
+}
