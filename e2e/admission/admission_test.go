@@ -165,6 +165,33 @@ func TestOneWriter(t *testing.T) {
 			}
 		})
 	}
+	t.Run("scaled later", func(t *testing.T) {
+		w.apply(t, strings.ReplaceAll(workload("Deployment", ns, 1, "Recreate"), "db", "scaled"))
+		for _, args := range [][]string{
+			{"scale", "deployment/scaled", "--replicas=2"},
+			{"patch", "deployment/scaled", "--subresource=scale", "--type=merge", "-p", `{"spec":{"replicas":3}}`}, // as an autoscaler does
+		} {
+			out, err := w.kubectl(t, "", append([]string{"-n", ns}, args...)...)
+			if err == nil || !strings.Contains(out, "set replicas to 1") {
+				t.Errorf("kubectl %v: %v\n%s\nwant a refusal", args, err, out)
+			}
+		}
+		for _, replicas := range []string{"0", "1"} {
+			if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/scaled", "--replicas="+replicas); err != nil {
+				t.Errorf("kubectl scale to %s: %v\n%s", replicas, err, out)
+			}
+		}
+		w.apply(t, strings.ReplaceAll(workload("Deployment", ns, 0, "RollingUpdate"), "db", "surging"))
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=1"); err == nil || !strings.Contains(out, "Recreate") {
+			t.Errorf("kubectl scale of a Deployment that surges: %v\n%s\nwant a refusal", err, out)
+		}
+		if out, err := w.kubectl(t, "", "-n", ns, "create", "deployment", "web", "--image=nginx:1"); err != nil {
+			t.Fatalf("kubectl create deployment: %v\n%s", err, out)
+		}
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/web", "--replicas=3"); err != nil {
+			t.Errorf("kubectl scale of web servers: %v\n%s", err, out)
+		}
+	})
 	t.Run("a database of two pods that are each their own", func(t *testing.T) {
 		w.apply(t, workload("StatefulSet", ns, 2, ""))
 		first, second := w.ready(t, ns, "db-0"), w.ready(t, ns, "db-1")
