@@ -71,7 +71,7 @@ const oldest, newest = 14, 18
 // servers are the indexes of containers that run PostgreSQL from a known image.
 func (w *work) servers() (found []int) {
 	for i := range w.pod.Spec.Containers {
-		if c := &w.pod.Spec.Containers[i]; layoutOf(c).family != unknownImage && runsServer(c) {
+		if c := &w.pod.Spec.Containers[i]; layoutOf(c).family != unknownImage && runsServer(c) == server {
 			found = append(found, i)
 		}
 	}
@@ -92,11 +92,15 @@ func (w *work) annotated() bool {
 func (w *work) lookalikes() {
 	for i := range w.pod.Spec.Containers {
 		c := &w.pod.Spec.Containers[i]
-		if !runsServer(c) || !looksLikePostgres(c) {
-			continue
+		switch guess := runsServer(c); {
+		case guess == client:
+		case layoutOf(c).family != unknownImage:
+			w.warn("container %s has the image %s, and whether its script starts PostgreSQL cannot be told, so it is not protected: if it does, name it in %scontainer, and otherwise set %sprotect to disabled",
+				c.Name, c.Image, policy.Prefix, policy.Prefix)
+		case looksLikePostgres(c):
+			w.warn("container %s (%s) looks like PostgreSQL, but its image is not known, so it is not protected: name it in %scontainer and its data directory in %spgdata, or set %sprotect to disabled",
+				c.Name, c.Image, policy.Prefix, policy.Prefix, policy.Prefix)
 		}
-		w.warn("container %s (%s) looks like PostgreSQL, but its image is not known, so it is not protected: name it in %scontainer and its data directory in %spgdata, or set %sprotect to disabled",
-			c.Name, c.Image, policy.Prefix, policy.Prefix, policy.Prefix)
 	}
 }
 

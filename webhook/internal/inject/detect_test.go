@@ -73,34 +73,95 @@ func TestServersAreToldFromClients(t *testing.T) {
 	words := func(s ...string) []string { return s }
 	for _, c := range []struct {
 		command, args []string
-		want          bool
+		want          guess
 	}{
-		{nil, nil, true},
-		{nil, words("-c", "max_connections=10"), true},
-		{nil, words("postgres", "-p", "1"), true},
-		{nil, words("psql", "-h", "db"), false},
-		{nil, words("bash"), false},
-		{words("sleep"), words("infinity"), false},
-		{words("/usr/bin/pg_dump"), nil, false},
-		{words("docker-entrypoint.sh"), words("postgres"), true},
-		{words("docker-entrypoint.sh"), words("psql"), false},
-		{words("/opt/bitnami/scripts/postgresql/entrypoint.sh"), words("/opt/bitnami/scripts/postgresql/run.sh"), true},
-		{words("gosu", "postgres", "postgres"), words("-D", "/d"), true},
-		{words("env", "A=b", "psql"), nil, false},
-		{words("tini", "--", "docker-entrypoint.sh"), words("postgres"), true},
-		{words("sh", "-c", "pg_dump -U postgres shop | gzip"), nil, false},
-		{words("sh", "-c", "exec postgres -c x=y"), nil, true},
-		{words("bash", "-euxc", "umask 077\ndocker-entrypoint.sh postgres"), nil, true},
-		{words("sh", "-c"), words("cp /conf/* /etc/pg && gosu postgres postgres"), true},
-		{words("sh", "-c", "/scripts/start.sh"), nil, true},
-		{words("sh", "/scripts/start"), nil, true},
-		{words("/scripts/start"), nil, true},
-		{words("sh", "-c", "while ! pg_isready -U postgres; do sleep 1; done"), nil, false},
-		{words("patroni", "/etc/patroni.yml"), nil, true},
+		{nil, nil, server},
+		{nil, words("-c", "max_connections=10"), server},
+		{nil, words("postgres", "-p", "1"), server},
+		{nil, words("psql", "-h", "db"), client},
+		{nil, words("bash"), client},
+		{words("sleep"), words("infinity"), client},
+		{words("/usr/bin/pg_dump"), nil, client},
+		{words("docker-entrypoint.sh"), words("postgres"), server},
+		{words("docker-entrypoint.sh"), words("psql"), client},
+		{words("/opt/bitnami/scripts/postgresql/entrypoint.sh"), words("/opt/bitnami/scripts/postgresql/run.sh"), server},
+		{words("gosu", "postgres", "postgres"), words("-D", "/d"), server},
+		{words("env", "A=b", "psql"), nil, client},
+		{words("tini", "--", "docker-entrypoint.sh"), words("postgres"), server},
+		{words("sh", "-c", "pg_dump -U postgres shop | gzip"), nil, client},
+		{words("sh", "-c", "exec postgres -c x=y"), nil, server},
+		{words("bash", "-euxc", "umask 077\ndocker-entrypoint.sh postgres"), nil, server},
+		{words("sh", "-c"), words("cp /conf/* /etc/pg && gosu postgres postgres"), server},
+		{words("sh", "-c", "/scripts/start.sh"), nil, server},
+		{words("sh", "/scripts/start"), nil, server},
+		{words("/scripts/start"), nil, server},
+		{words("sh", "-c", "while ! pg_isready -U postgres; do sleep 1; done"), nil, client},
+		{words("patroni", "/etc/patroni.yml"), nil, server},
+		{words("su", "postgres", "-c", "postgres -D /d"), nil, server},
+		{words("su", "-", "postgres", "-c", "psql -l"), nil, client},
+		{words("sudo", "-u", "postgres", "psql", "-c", "select 1"), nil, client},
+		{words("runuser", "-u", "postgres", "--", "postgres", "-D", "/d"), nil, server},
+		{words("nice", "-n", "5", "postgres"), nil, server},
+		{words("sh", "-c", `exec "$@"`, "sh"), words("postgres"), server},
+		{words("sh", "-c", `exec "$@"`, "sh"), words("psql", "-l"), client},
 	} {
 		if got := runsServer(&corev1.Container{Command: c.command, Args: c.args}); got != c.want {
-			t.Errorf("command %q with arguments %q runs a server: %v, want %v", c.command, c.args, got, c.want)
+			t.Errorf("command %q with arguments %q is taken for %v, want %v", c.command, c.args, got, c.want)
 		}
+	}
+}
+
+// A script is looked through for the server, in whatever it is wrapped.
+func TestScripts(t *testing.T) {
+	for text, want := range map[string]guess{
+		"exec env TZ=UTC docker-entrypoint.sh postgres":                                      server,
+		"LD_PRELOAD=/usr/lib/libjemalloc.so.2 docker-entrypoint.sh postgres":                 server,
+		"if [ -f /x ]; then docker-entrypoint.sh postgres; fi":                               server,
+		"exec nice -n 5 postgres":                                                            server,
+		"exec nice -n 5 ionice -c 2 -n 0 postgres -D /d":                                     server,
+		`su postgres -c "postgres -D /var/lib/postgresql/data"`:                              server,
+		`exec su -s /bin/sh postgres -c 'exec postgres'`:                                     server,
+		"chown -R 999 /d && exec gosu postgres postgres":                                     server,
+		"exec 2>&1\nPGOPTIONS='-c x=y' exec setpriv --reuid=999 postgres":                    server,
+		"trap 'kill $!' TERM\ndocker-entrypoint.sh postgres & wait":                          server,
+		"( umask 077; postgres ) > /log 2>&1":                                                server,
+		"start() { postgres -D /d; }\nstart":                                                 server,
+		"case $X in a) exec /usr/lib/postgresql/16/bin/postgres;; esac":                      server,
+		"export PGDATA=$(cat /dir)\nexec \\\n  docker-entrypoint.sh postgres -c a=b":         server,
+		`exec "$PROGRAM" -D /d`:                                                              server,
+		"sh -c 'exec postgres'":                                                              server,
+		"while true; do pg_dump -U postgres shop | gzip > /b/$(date +%F).gz; sleep 1d; done": client,
+		`psql -U postgres -c "select 1; postgres; select 2"`:                                 client,
+		"for db in postgres shop; do pg_dump $db; done":                                      client,
+		"# postgres\nsleep infinity":                                                         client,
+		"until pg_isready -h db >/dev/null 2>&1; do echo postgres; sleep 1; done":            client,
+		"PGPASSWORD=x psql -l":                                                               client,
+		"":                                                                                   client,
+		"pg_dump shop | aws s3 cp - s3://x":                                                  unclear,
+		"start-database":                                                                     unclear,
+		". /opt/functions; run":                                                              unclear,
+		"pg_dump shop | aws s3 cp - s3://x; postgres":                                        server,
+	} {
+		if got := runsServer(&corev1.Container{Command: []string{"sh", "-ec", text}}); got != want {
+			t.Errorf("%q is taken for %v, want %v\n%q", text, got, want, commandsIn(text))
+		}
+	}
+}
+
+// A known image behind a script that cannot be judged is at least spoken of.
+func TestUnclearScriptIsSpokenOf(t *testing.T) {
+	for text, want := range map[string]int{"start-database": 1, "postgres-launcher && x": 1, "psql -l": 0} {
+		pod := simple("db", "postgres:16")
+		pod.Spec.Containers[0].Command = []string{"bash", "-c", text}
+		d, err := Pod(pod, testInput())
+		if err != nil || d.Reason != NoPostgres || len(d.Warnings) != want {
+			t.Errorf("%q is %s, %v, with the warnings %q", text, d.Reason, err, d.Warnings)
+		}
+	}
+	pod := simple("db", "registry.example.com/corp/postgres-custom:1")
+	pod.Spec.Containers[0].Command = []string{"sh", "-c", "exec nice -n 5 postgres"}
+	if d, err := Pod(pod, testInput()); err != nil || len(d.Warnings) != 1 {
+		t.Errorf("an unknown image: %v, %q", err, d.Warnings)
 	}
 }
 
