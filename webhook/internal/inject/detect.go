@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,21 +18,23 @@ func (w *work) warn(format string, args ...any) {
 // podLevel is the name of the pod's own level in policy.Sources.
 const podLevel = "pod"
 
-// detect finds the PostgreSQL container and the policy. A wrong policy matters only to a pod that has one, or that has
-// annotations of ours itself: a mistake on a namespace must not keep its other pods from starting.
+// detect finds the PostgreSQL container and the policy. A wrong policy matters only to a pod that has such a container, be
+// it by its image or by the name that the policy gives, or that has annotations of ours itself: a mistake on a namespace
+// must not keep its other pods from starting.
 func (w *work) detect() (bool, error) {
-	p, sources, perr := policy.Resolve(append(slices.Clone(w.in.Levels), policy.Pod(w.pod.Annotations))...)
+	levels := append(slices.Clone(w.in.Levels), policy.Pod(w.pod.Annotations))
+	p, sources, perr := policy.Resolve(levels...)
 	w.policy, w.sources = p, sources
 	servers := w.servers()
 	if perr != nil {
-		if len(servers) > 0 || w.annotated() {
+		if len(servers) > 0 || w.annotated() || w.named(containerSaid(levels)) >= 0 {
 			return false, refuse(BadPolicy, "%w", perr)
 		}
+		w.lookalikes()
 		return false, nil
 	}
 	if p.Container != "" {
-		i := slices.IndexFunc(w.pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == p.Container })
-		if i >= 0 {
+		if i := w.named(p.Container); i >= 0 {
 			w.choose(i)
 			return true, nil
 		}
@@ -56,6 +59,19 @@ func (w *work) detect() (bool, error) {
 	}
 	w.lookalikes()
 	return false, nil
+}
+
+// named is the index of the container of a name, -1 if there is none.
+func (w *work) named(name string) int {
+	return slices.IndexFunc(w.pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name })
+}
+
+// containerSaid is the container that a policy names in which something else is wrong.
+func containerSaid(levels []policy.Level) (name string) {
+	for _, l := range levels {
+		name = cmp.Or(l.Said("container"), name)
+	}
+	return name
 }
 
 func (w *work) choose(i int) {

@@ -231,6 +231,25 @@ func TestMistakeOnNamespace(t *testing.T) {
 	}
 }
 
+// An image of the house is known by the container's name alone. It must not start empty because somebody misspelt another key.
+func TestMistakeBesideTheContainersName(t *testing.T) {
+	in := testInput()
+	in.Levels = []policy.Level{policy.Namespace("shop", map[string]string{"outrider.dev/container": "main", "outrider.dev/retenton": "7d"})}
+	d, err := Pod(simple("db", "corp/database:3"), in)
+	if d.Reason != BadPolicy || err == nil || !strings.Contains(err.Error(), "outrider.dev/retenton") {
+		t.Errorf("the pod with the container is %s: %v", d.Reason, err)
+	}
+	other := simple("web", "nginx")
+	other.Spec.Containers[0].Name = "web"
+	if d, err := Pod(other, in); err != nil || d.Reason != NoPostgres || len(d.Warnings) != 0 {
+		t.Errorf("a pod without it is %s: %v, %q", d.Reason, err, d.Warnings)
+	}
+	other.Spec.Containers[0].Image = "corp/postgres-custom:1"
+	if d, err := Pod(other, in); err != nil || len(d.Warnings) != 1 {
+		t.Errorf("what looks like PostgreSQL is %s: %v, %q", d.Reason, err, d.Warnings)
+	}
+}
+
 // The container's name on the namespace is a default for the pods that have such a container.
 func TestContainerNamedOnNamespace(t *testing.T) {
 	in := testInput()
