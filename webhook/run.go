@@ -239,7 +239,7 @@ func (s *server) makeServer(ctx context.Context) (synced func() bool, err error)
 	}
 	handlers := admit.New(admit.Config{
 		Namespaces: namespaces.Reader{Cached: s.cachedNamespace, Live: s.liveNamespace},
-		Workloads: scaledWorkloads{s.client},
+		Workloads:  scaledWorkloads{s.client},
 		Input:      s.input, Log: s.log, Metrics: s.reg,
 	})
 	mux := http.NewServeMux()
