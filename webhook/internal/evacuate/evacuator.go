@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -125,6 +126,9 @@ func (e *Evacuator) move(ctx context.Context, pod *corev1.Pod, n *corev1.Node, r
 		if !budget(err) {
 			return a, err
 		}
+		if missingRight(err) {
+			return e.forbidden(pod, n, p, a), nil
+		}
 		e.event(pod, n, corev1.EventTypeWarning, "EvacuationWaits", "Evict", "a PodDisruptionBudget keeps this pod on node %s, which is released at %s; it is deleted at %s",
 			n.Name, stamp(release), stamp(p.forceAt))
 		a.Outcome, a.ForcedAt = Waiting, &p.forceAt
@@ -137,6 +141,17 @@ func (e *Evacuator) move(ctx context.Context, pod *corev1.Pod, n *corev1.Node, r
 	e.moved(pod, n, release, Deleted, p.grace)
 	a.Outcome, a.Message = Deleted, fmt.Sprintf("the pod is deleted and has %d s to stop; its eviction was refused: %s", p.grace, reasonOf(err))
 	return a, nil
+}
+
+// forbidden is the answer while the webhook itself may not evict. It waits as for a budget, because the right may be given,
+// and then deletes, which is another right.
+func (e *Evacuator) forbidden(pod *corev1.Pod, n *corev1.Node, p plan, a Answer) Answer {
+	const text = "outrider-webhook lacks the right to create pods/eviction: apply manifests/base/rbac.yaml again"
+	e.log.Error("a pod could not be evicted", "namespace", pod.Namespace, "pod", pod.Name, "node", n.Name, "error", text, "deleted_at", p.forceAt)
+	e.event(pod, n, corev1.EventTypeWarning, "EvacuationForbidden", "Evict", "%s; this pod is deleted at %s", text, stamp(p.forceAt))
+	a.Outcome, a.ForcedAt = Waiting, &p.forceAt
+	a.Message = fmt.Sprintf("%s; until then, or %s, when the pod is deleted, it stays", text, stamp(p.forceAt))
+	return a
 }
 
 func (e *Evacuator) moved(pod *corev1.Pod, n *corev1.Node, release time.Time, how Outcome, grace int64) {
@@ -186,6 +201,12 @@ func gone(pod *corev1.Pod, err error) (bool, error) {
 func budget(err error) bool {
 	var s apierrors.APIStatus
 	return apierrors.IsTooManyRequests(err) || apierrors.IsForbidden(err) || errors.As(err, &s) && s.Status().Code == 500
+}
+
+// missingRight tells whether an eviction was refused because the webhook may not evict at all. Others, such as policies of
+// the cluster, refuse with the same status.
+func missingRight(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(reasonOf(err), `cannot create resource "pods/eviction"`)
 }
 
 // reasonOf is what the API server said, without what was being done.
