@@ -69,8 +69,8 @@ func (e *Evacuator) event(regarding, related runtime.Object, kind, reason, actio
 
 // evacuate taints the node first, so that the pod's successor is not put there again, and moves the pod also when that
 // did not work: it may come back here, but is asked away again.
-func (e *Evacuator) evacuate(ctx context.Context, pod *corev1.Pod, n *corev1.Node, release time.Time, source string) (Answer, error) {
-	terr := e.taintOnce(ctx, n, release, source)
+func (e *Evacuator) evacuate(ctx context.Context, pod *corev1.Pod, n *corev1.Node, release time.Time) (Answer, error) {
+	terr := e.taintOnce(ctx, n, release, notice{"pod " + pod.Namespace + "/" + pod.Name, pod.UID})
 	a, err := e.move(ctx, pod, n, release)
 	if err != nil {
 		return a, errors.Join(err, terr)
@@ -83,15 +83,18 @@ func (e *Evacuator) evacuate(ctx context.Context, pod *corev1.Pod, n *corev1.Nod
 	return a, nil
 }
 
-// taintOnce is taint, for nodes that do not get one notice after the other.
-func (e *Evacuator) taintOnce(ctx context.Context, n *corev1.Node, release time.Time, source string) error {
+// taintOnce is taint, for nodes that do not get one notice after the other, and not from who was wrong before.
+func (e *Evacuator) taintOnce(ctx context.Context, n *corev1.Node, release time.Time, by notice) error {
 	if standing(e.now(), n) {
 		return nil
+	}
+	if doubted(e.now(), n, by.pod) {
+		return fmt.Errorf("the last notice of this pod about node %s did not come true: it is not believed again for %v (annotation %s)", n.Name, distrust, Disproved)
 	}
 	if !e.limits.nodes.Allow(e.now(), n.Name) {
 		return fmt.Errorf("node %s has had too many notices lately: it is not tainted again for %v", n.Name, nodeInterval)
 	}
-	_, err := e.taint(ctx, n, release, source)
+	_, err := e.taint(ctx, n, release, by)
 	return err
 }
 

@@ -108,7 +108,7 @@ func (e *Evacuator) answer(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err := checkTime(e.now(), q.ReleaseAt); err != nil {
 		return Answer{}, err
 	}
-	return e.evacuate(ctx, pod, node, q.ReleaseAt, "pod "+pod.Namespace+"/"+pod.Name)
+	return e.evacuate(ctx, pod, node, q.ReleaseAt)
 }
 
 // refused makes a refusal of why a caller is not let in; another error stays what it is.
