@@ -25,9 +25,9 @@ func (w *work) detect() (bool, error) {
 	levels := append(slices.Clone(w.in.Levels), policy.Pod(w.pod.Annotations))
 	p, sources, perr := policy.Resolve(levels...)
 	w.policy, w.sources = p, sources
-	servers := w.servers()
+	servers, native := w.servers(), w.nativeServer()
 	if perr != nil {
-		if len(servers) > 0 || w.annotated() || w.named(containerSaid(levels)) >= 0 {
+		if len(servers) > 0 || native != nil || w.annotated() || w.named(containerSaid(levels)) >= 0 {
 			return false, refuse(BadPolicy, "%w", perr)
 		}
 		w.lookalikes()
@@ -38,6 +38,9 @@ func (w *work) detect() (bool, error) {
 			w.choose(i)
 			return true, nil
 		}
+		if native != nil && native.Name == p.Container {
+			return false, refuseNative(native)
+		}
 		if sources["container"] == podLevel {
 			return false, refuse(NoContainer, "the annotation %scontainer names %s, and the pod has no such container: it has %s",
 				policy.Prefix, p.Container, names(w.pod.Spec.Containers))
@@ -45,6 +48,9 @@ func (w *work) detect() (bool, error) {
 	}
 	switch {
 	case len(servers) == 1:
+		if native != nil {
+			w.warn("container %s is protected; the init container %s (%s), which runs PostgreSQL too, is not", w.pod.Spec.Containers[servers[0]].Name, native.Name, native.Image)
+		}
 		w.choose(servers[0])
 		return true, nil
 	case len(servers) > 1:
@@ -53,6 +59,8 @@ func (w *work) detect() (bool, error) {
 			found = append(found, w.pod.Spec.Containers[i])
 		}
 		return false, refuse(ManyContainers, "the containers %s all look like PostgreSQL: name the one to protect in %scontainer", names(found), policy.Prefix)
+	case native != nil:
+		return false, refuseNative(native)
 	case p.Protect == policy.ProtectEnabled:
 		return false, refuse(NoContainer, "protection is asked for, and none of the containers %s has an image that is known to run PostgreSQL: name it in %scontainer, and its data directory in %spgdata",
 			names(w.pod.Spec.Containers), policy.Prefix, policy.Prefix)
@@ -102,32 +110,6 @@ func (w *work) annotated() bool {
 		}
 	}
 	return false
-}
-
-// lookalikes warns of containers that may well be PostgreSQL.
-func (w *work) lookalikes() {
-	for i := range w.pod.Spec.Containers {
-		c := &w.pod.Spec.Containers[i]
-		switch guess := runsServer(c); {
-		case guess == client:
-		case layoutOf(c).family != unknownImage:
-			w.warn("container %s has the image %s, and whether its script starts PostgreSQL cannot be told, so it is not protected: if it does, name it in %scontainer, and otherwise set %sprotect to disabled",
-				c.Name, c.Image, policy.Prefix, policy.Prefix)
-		case looksLikePostgres(c):
-			w.warn("container %s (%s) looks like PostgreSQL, but its image is not known, so it is not protected: name it in %scontainer and its data directory in %spgdata, or set %sprotect to disabled",
-				c.Name, c.Image, policy.Prefix, policy.Prefix, policy.Prefix)
-		}
-	}
-}
-
-func looksLikePostgres(c *corev1.Container) bool {
-	if slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "PGDATA" }) {
-		return true
-	}
-	has := func(s string) func(string) bool { return func(part string) bool { return strings.Contains(s, part) } }
-	base := parseReference(c.Image).base()
-	return slices.ContainsFunc([]string{"postgres", "timescale", "spilo"}, has(base)) &&
-		!slices.ContainsFunc([]string{"export", "operator", "backup", "client", "pool", "proxy", "bounce", "prometheus", "adapter", "admin"}, has(base))
 }
 
 func names(containers []corev1.Container) string {
