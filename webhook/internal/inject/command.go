@@ -77,20 +77,19 @@ func argumentsOf(words []string) (n int) {
 // runuser -u USER COMMAND, sudo -u USER COMMAND.
 func switcher(name string, words []string) guess {
 	named := name == "sudo" || name == "doas"
-	for len(words) > 0 {
+	for ; len(words) > 0; words = words[1:] {
 		w := words[0]
-		words = words[1:]
 		switch {
 		case (w == "-c" || w == "--command") && name != "sudo" && name != "doas":
-			return script(strings.Join(words[:min(1, len(words))], ""), server)
+			return script(strings.Join(words[1:min(2, len(words))], ""), server)
 		case slices.Contains([]string{"-u", "-g", "-G", "-s", "-w", "--user", "--group", "--shell"}, w):
 			named = true
-			words = words[min(1, len(words)):]
+			words = words[min(1, len(words)-1):] // with its value
 		case strings.HasPrefix(w, "-"), strings.Contains(w, "="):
 		case !named:
 			named = true
 		default:
-			return program(append([]string{w}, words...))
+			return program(words)
 		}
 	}
 	return client // waiting for a person to type

@@ -7,7 +7,7 @@ import (
 )
 
 // longestScript is more than people write into a pod.
-const longestScript = 64 << 10
+const longestScript = 16 << 10
 
 // script looks at the text that a shell is given: for the server, or for another script, wherever the name of a program
 // may be. args are what "$@" runs.
@@ -69,7 +69,7 @@ func afterKeywords(words []string) []string {
 			words = words[1:]
 		case strings.Trim(w, "0123456789&<>|-") == "" && strings.ContainsAny(w, "<>"):
 			words = words[min(2, len(words)):] // and where it goes
-		case strings.ContainsAny(strings.TrimLeft(w, "0123456789&")[:1], "<>"):
+		case strings.IndexAny(strings.TrimLeft(w, "0123456789&"), "<>") == 0:
 			words = words[1:]
 		default:
 			return words

@@ -47,10 +47,10 @@ func (s *splitter) endCommand() {
 	s.words = nil
 }
 
-// take puts the next n bytes into the word.
-func (s *splitter) take(n int) {
-	s.word.WriteString(s.rest[:n])
-	s.rest, s.open = s.rest[n:], true
+// take puts the next byte into the word.
+func (s *splitter) take() {
+	s.word.WriteByte(s.rest[0])
+	s.rest, s.open = s.rest[1:], true
 }
 
 func (s *splitter) step() {
@@ -70,7 +70,7 @@ func (s *splitter) step() {
 		s.rest = s.rest[1:]
 	case c == '\\' && len(s.rest) > 1:
 		s.rest = s.rest[1:]
-		s.take(1)
+		s.take()
 		return
 	case c == '\'' || c == '"':
 		s.quoted(c)
@@ -82,14 +82,14 @@ func (s *splitter) step() {
 	case c == ')' && len(s.around) > 0:
 		s.leave()
 	case c == '&' && (strings.HasSuffix(s.word.String(), ">") || strings.HasSuffix(s.word.String(), "<") || strings.HasPrefix(s.rest, "&>")):
-		s.take(1) // 2>&1
+		s.take() // 2>&1
 		return
 	case strings.IndexByte("\n;&|()`", c) >= 0:
 		s.endCommand()
 	case (c == '{' || c == '}') && !s.open:
 		s.endCommand()
 	default:
-		s.take(1)
+		s.take()
 		return
 	}
 	s.rest = s.rest[1:]
@@ -111,7 +111,7 @@ func (s *splitter) quoted(quote byte) {
 		if quote == '"' && s.rest[0] == '\\' && len(s.rest) > 1 {
 			s.rest = s.rest[1:]
 		}
-		s.take(1)
+		s.take()
 	}
 	if s.rest != "" {
 		s.rest = s.rest[1:]
