@@ -194,7 +194,9 @@ func testJudged(w *world) {
 		}
 	}
 	for what, n := range counts {
-		if n > 1 && !strings.Contains(what, "FailedScheduling") {
+		// Of a workload's Events with one reason the API keeps one, whatever they say, and the pods here have names of their own.
+		folded := strings.HasPrefix(what, "maker CheckProtection")
+		if n > 1 && !folded && !strings.Contains(what, "FailedScheduling") {
 			w.t.Errorf("%d times: %s", n, what)
 		}
 	}
