@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -240,6 +241,7 @@ func (s *server) makeServer(ctx context.Context) (synced func() bool, err error)
 	}
 	handlers := admit.New(admit.Config{
 		Namespaces: namespaces.Reader{Cached: s.cachedNamespace, Live: s.liveNamespace},
+		Workloads:  scaledWorkloads{s.client},
 		Input:      s.input, Log: s.log, Metrics: s.reg,
 	})
 	mux := http.NewServeMux()
@@ -274,6 +276,17 @@ func (s *server) cachedNamespace(ctx context.Context, name string) (*corev1.Name
 
 func (s *server) liveNamespace(ctx context.Context, name string) (*corev1.Namespace, error) {
 	return s.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+}
+
+// scaledWorkloads asks the API server. Scaling is rare, and a cache of all workloads would need the right to list them.
+type scaledWorkloads struct{ client kubernetes.Interface }
+
+func (w scaledWorkloads) StatefulSet(ctx context.Context, namespace, name string) (*appsv1.StatefulSet, error) {
+	return w.client.AppsV1().StatefulSets(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+func (w scaledWorkloads) Deployment(ctx context.Context, namespace, name string) (*appsv1.Deployment, error) {
+	return w.client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 }
 
 // checks are what has to be in order before admissions may be sent here.

@@ -165,6 +165,33 @@ func TestOneWriter(t *testing.T) {
 			}
 		})
 	}
+	t.Run("scaled later", func(t *testing.T) {
+		w.apply(t, strings.ReplaceAll(workload("Deployment", ns, 1, "Recreate"), "db", "scaled"))
+		for _, args := range [][]string{
+			{"scale", "deployment/scaled", "--replicas=2"},
+			{"patch", "deployment/scaled", "--subresource=scale", "--type=merge", "-p", `{"spec":{"replicas":3}}`}, // as an autoscaler does
+		} {
+			out, err := w.kubectl(t, "", append([]string{"-n", ns}, args...)...)
+			if err == nil || !strings.Contains(out, "set replicas to 1") {
+				t.Errorf("kubectl %v: %v\n%s\nwant a refusal", args, err, out)
+			}
+		}
+		for _, replicas := range []string{"0", "1"} {
+			if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/scaled", "--replicas="+replicas); err != nil {
+				t.Errorf("kubectl scale to %s: %v\n%s", replicas, err, out)
+			}
+		}
+		w.apply(t, strings.ReplaceAll(workload("Deployment", ns, 0, "RollingUpdate"), "db", "surging"))
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=1"); err == nil || !strings.Contains(out, "Recreate") {
+			t.Errorf("kubectl scale of a Deployment that surges: %v\n%s\nwant a refusal", err, out)
+		}
+		if out, err := w.kubectl(t, "", "-n", ns, "create", "deployment", "web", "--image=nginx:1"); err != nil {
+			t.Fatalf("kubectl create deployment: %v\n%s", err, out)
+		}
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/web", "--replicas=3"); err != nil {
+			t.Errorf("kubectl scale of web servers: %v\n%s", err, out)
+		}
+	})
 	t.Run("a database of two pods that are each their own", func(t *testing.T) {
 		w.apply(t, workload("StatefulSet", ns, 2, ""))
 		first, second := w.ready(t, ns, "db-0"), w.ready(t, ns, "db-1")
@@ -276,6 +303,53 @@ func TestCopies(t *testing.T) {
 	}
 	if strings.Contains(fmt.Sprintf("%+v", pod.Spec), "oss://backups/test/"+ns+"/db-0") {
 		t.Errorf("the copy has the archive of the original: %+v", pod.Spec.InitContainers)
+	}
+}
+
+// TestCopiesThatNobodyLooksAt: a copy that opts out, or that is made where the webhook is not asked, has production's archive
+// and identity in it, and would take the database from it.
+func TestCopiesThatNobodyLooksAt(t *testing.T) {
+	w := shared
+	ns := w.protected(t)
+	w.apply(t, database(ns, "db"))
+	original := w.ready(t, ns, "db-0")
+	root := "oss://backups/test/" + ns + "/db-0"
+	if !strings.Contains(fmt.Sprintf("%+v", original.Spec), root) {
+		t.Fatalf("the original has not the archive %s: %+v", root, original.Spec.InitContainers)
+	}
+	copyOf := func(name string, change func(*corev1.Pod)) (*corev1.Pod, error) {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: original.Annotations}, Spec: *original.Spec.DeepCopy()}
+		p.Spec.NodeName = ""
+		change(p)
+		return w.client.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
+	}
+	optOut := func(p *corev1.Pod) { p.Annotations = map[string]string{"outrider.dev/protect": "disabled"} }
+	ofJob := func(p *corev1.Pod) {
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: "none", UID: "none", Controller: new(true)}}
+	}
+	for name, change := range map[string]func(*corev1.Pod){"opted-out": optOut, "of-a-job": ofJob} {
+		pod, err := copyOf(name, change)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(fmt.Sprintf("%+v", pod.Spec), root) || len(pod.Spec.InitContainers) != 0 {
+			t.Errorf("%s: the copy has our containers: %+v", name, pod.Spec.InitContainers)
+		}
+	}
+	if out, err := w.kubectl(t, "", "label", "namespace", ns, "outrider.dev/protect-"); err != nil {
+		t.Fatalf("kubectl label: %v\n%s", err, out)
+	}
+	for name, change := range map[string]func(*corev1.Pod){"unlabelled": func(*corev1.Pod) {}, "unlabelled-opted-out": optOut} {
+		if _, err := copyOf(name, change); err == nil || !strings.Contains(err.Error(), "kubectl label namespace "+ns) {
+			t.Errorf("%s: %v, want a refusal of outrider-guard", name, err)
+		}
+	}
+	out, err := w.kubectl(t, "", "-n", ns, "debug", "db-0", "--copy-to=copy", "--container=postgres", "--image=postgres:17", "--", "sleep", "1d")
+	if err == nil || !strings.Contains(out, "--keep-init-containers=false") {
+		t.Errorf("kubectl debug --copy-to: %v\n%s\nwant a refusal that says how to do it", err, out)
+	}
+	out, err = w.kubectl(t, "", "-n", ns, "debug", "db-0", "--copy-to=copy", "--keep-init-containers=false", "--container=postgres", "--image=postgres:17", "--", "sleep", "1d")
+	if err != nil {
+		t.Errorf("kubectl debug --copy-to --keep-init-containers=false: %v\n%s", err, out)
 	}
 }
 

@@ -126,8 +126,11 @@ func TestRegistrations(t *testing.T) {
 			admissionv1.SideEffectClassNone,
 		},
 	}
-	if diff := cmp.Diff(want, got); diff != "" || len(m.Rules)+len(v.Rules) != 2 {
-		t.Errorf("%d rules, -want +got\n%s", len(m.Rules)+len(v.Rules), diff)
+	if diff := cmp.Diff(want, got); diff != "" || len(m.Rules) != 1 || len(v.Rules) != 2 {
+		t.Fatalf("%d and %d rules, -want +got\n%s", len(m.Rules), len(v.Rules), diff)
+	}
+	if r := v.Rules[1]; !slices.Equal(r.Resources, []string{"deployments/scale", "statefulsets/scale"}) || !slices.Equal(r.Operations, []admissionv1.OperationType{"UPDATE"}) {
+		t.Errorf("who scales a workload is looked at with %v on %v", r.Operations, r.Resources)
 	}
 }
 

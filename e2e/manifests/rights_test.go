@@ -95,9 +95,11 @@ func TestRolesGrantWhatIsNeeded(t *testing.T) {
 	want := map[string]map[right]bool{
 		"outrider-evacuation": evacuation,
 		"outrider-audit":      audit,
-		// webhook/kubernetes.go, webhook/run.go, webhook/internal/namespaces, webhook/internal/certs.
+		// webhook/kubernetes.go, webhook/run.go, webhook/internal/admit, webhook/internal/namespaces, webhook/internal/certs.
 		"outrider-admission": union(
 			rights("", "namespaces", "", "get", "list", "watch"),
+			rights("apps", "deployments", "", "get"),
+			rights("apps", "statefulsets", "", "get"),
 			rights(registrations, "mutatingwebhookconfigurations", "outrider", "get", "patch"),
 			rights(registrations, "validatingwebhookconfigurations", "outrider", "get", "patch"),
 		),

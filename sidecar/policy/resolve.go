@@ -30,6 +30,9 @@ func Pod(annotations map[string]string) Level {
 	return Level{name: "pod", values: ours(annotations), spell: prefixed}
 }
 
+// Said is what a level says of a key, as it stands there: whether it is right is not looked at. "" is nothing.
+func (l Level) Said(name string) string { return strings.TrimSpace(l.values[name]) }
+
 func bare(k Key) string     { return k.Name }
 func prefixed(k Key) string { return Prefix + k.Name }
 func inEnv(k Key) string    { return k.Env }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -27,9 +28,17 @@ type Namespaces interface {
 	Annotations(ctx context.Context, name string) (map[string]string, error)
 }
 
+// Workloads reads a workload whose scale is to change: such a request does not say what is scaled. Errors are those of
+// the Kubernetes API.
+type Workloads interface {
+	StatefulSet(ctx context.Context, namespace, name string) (*appsv1.StatefulSet, error)
+	Deployment(ctx context.Context, namespace, name string) (*appsv1.Deployment, error)
+}
+
 // Config is what the answers depend on.
 type Config struct {
 	Namespaces Namespaces
+	Workloads  Workloads
 	// Input is what the configuration says, at this moment, for pods of a namespace with these annotations.
 	Input   func(namespace string, annotations map[string]string) inject.Input
 	Log     *slog.Logger
@@ -48,7 +57,7 @@ func New(cfg Config) *Handlers { return &Handlers{cfg: cfg, metrics: newMetrics(
 // Pods is for the mutating webhook, on CREATE of pods.
 func (h *Handlers) Pods() http.Handler { return h.handler(h.pod) }
 
-// Workloads is for the validating webhook, on CREATE and UPDATE of StatefulSets and Deployments.
+// Workloads is for the validating webhook, on CREATE and UPDATE of StatefulSets and Deployments, and UPDATE of their scale.
 func (h *Handlers) Workloads() http.Handler { return h.handler(h.workload) }
 
 // patience is less than the timeout of the registrations, so that a person reads what took so long.
@@ -77,8 +86,9 @@ const (
 const (
 	badRequest       inject.Reason = "bad_request"       // what was sent is not what this was registered for
 	namespaceUnknown inject.Reason = "namespace_unknown" // the namespace's annotations could not be told
+	workloadUnknown  inject.Reason = "workload_unknown"  // what is scaled could not be read
 	mistake          inject.Reason = "internal_error"    // of this program
-	unchanged        inject.Reason = "unchanged"         // an update that leaves the spec as it is, or of what is being deleted
+	unchanged        inject.Reason = "unchanged"         // an update that adds nothing, or of what is being deleted
 )
 
 func (h *Handlers) handler(decide func(context.Context, *admissionv1.AdmissionRequest) answer) http.Handler {

@@ -54,8 +54,9 @@ type hook struct {
 	log *bytes.Buffer
 }
 
-func newHook(tb testing.TB) *hook {
+func newHook(tb testing.TB, stored ...there) *hook {
 	tb.Helper()
+	stored = append(stored, there{})
 	h := &hook{reg: prometheus.NewRegistry(), log: &bytes.Buffer{}}
 	handlers := New(Config{
 		Namespaces: known{
@@ -63,7 +64,7 @@ func newHook(tb testing.TB) *hook {
 			"bare":  {},
 			"wrong": {"outrider.dev/archive": "oss://backups/prod", "panic": "yes"},
 		},
-		Input: input, Log: slog.New(slog.NewJSONHandler(h.log, nil)), Metrics: h.reg,
+		Workloads: stored[0], Input: input, Log: slog.New(slog.NewJSONHandler(h.log, nil)), Metrics: h.reg,
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/mutate-pod", handlers.Pods())

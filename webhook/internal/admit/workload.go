@@ -20,15 +20,15 @@ import (
 // not recognised any more. Whatever else is wrong is said as a warning; the pods are refused, and what is missing may
 // follow.
 func (h *Handlers) workload(ctx context.Context, req *admissionv1.AdmissionRequest) answer {
+	if req.SubResource == scaleOf {
+		return h.scale(ctx, req)
+	}
 	now, before, err := workloads(req)
 	if err != nil {
 		return unreadable(req, err)
 	}
 	if now == nil {
-		return answer{
-			decision: failed, reason: badRequest, code: http.StatusBadRequest,
-			text: fmt.Sprintf("this webhook is for StatefulSets and Deployments and was asked about %s %s: apply its registration again", req.Operation, req.Resource.Resource),
-		}
+		return notRegistered(req)
 	}
 	in, trouble, ok := h.input(ctx, req.Namespace)
 	if !ok {
@@ -41,21 +41,34 @@ func (h *Handlers) workload(ctx context.Context, req *admissionv1.AdmissionReque
 		}
 		in.Former = before.former(in)
 	}
-	d, err := now.decide(in)
+	return now.judge(in)
+}
+
+func notRegistered(req *admissionv1.AdmissionRequest) answer {
+	return answer{
+		decision: failed, reason: badRequest, code: http.StatusBadRequest,
+		text: fmt.Sprintf("this webhook is for StatefulSets and Deployments and was asked about %s %s: apply its registration again", req.Operation, req.Resource.Resource),
+	}
+}
+
+// judge is the answer about a workload as it shall be.
+func (o *workloadObject) judge(in inject.Input) answer {
+	d, err := o.decide(in)
 	if err == nil {
 		return answer{decision: allowed, reason: d.Reason, warnings: d.Warnings}
 	}
-	if d.Reason == inject.PostgresVanished || d.Reason == inject.SharedIdentity && now.replicas != 0 {
+	if d.Reason == inject.PostgresVanished || d.Reason == inject.SharedIdentity && o.replicas != 0 {
 		return refused(d, err)
 	}
 	return answer{
 		decision: allowed, reason: d.Reason,
-		warnings: append([]string{fmt.Sprintf("outrider: pods of this %s will be refused: %v", req.Kind.Kind, err)}, d.Warnings...),
+		warnings: append([]string{fmt.Sprintf("outrider: pods of this %s will be refused: %v", o.kind, err)}, d.Warnings...),
 	}
 }
 
 // workloadObject is what matters of either kind.
 type workloadObject struct {
+	kind     string
 	spec     any
 	replicas int32
 	deleted  bool
@@ -97,22 +110,30 @@ func workloadOf(req *admissionv1.AdmissionRequest, raw []byte) (*workloadObject,
 			return nil, err
 		}
 		s.Namespace = req.Namespace
-		return &workloadObject{
-			spec: s.Spec, replicas: count(s.Spec.Replicas), deleted: s.DeletionTimestamp != nil,
-			decide: func(in inject.Input) (inject.Decision, error) { return inject.StatefulSet(s, in) },
-		}, nil
+		return statefulSetObject(s), nil
 	case "deployments":
 		d := &appsv1.Deployment{}
 		if err := json.Unmarshal(raw, d); err != nil {
 			return nil, err
 		}
 		d.Namespace = req.Namespace
-		return &workloadObject{
-			spec: d.Spec, replicas: count(d.Spec.Replicas), deleted: d.DeletionTimestamp != nil,
-			decide: func(in inject.Input) (inject.Decision, error) { return inject.Deployment(d, in) },
-		}, nil
+		return deploymentObject(d), nil
 	}
 	return nil, nil
+}
+
+func statefulSetObject(s *appsv1.StatefulSet) *workloadObject {
+	return &workloadObject{
+		kind: "StatefulSet", spec: s.Spec, replicas: count(s.Spec.Replicas), deleted: s.DeletionTimestamp != nil,
+		decide: func(in inject.Input) (inject.Decision, error) { return inject.StatefulSet(s, in) },
+	}
+}
+
+func deploymentObject(d *appsv1.Deployment) *workloadObject {
+	return &workloadObject{
+		kind: "Deployment", spec: d.Spec, replicas: count(d.Spec.Replicas), deleted: d.DeletionTimestamp != nil,
+		decide: func(in inject.Input) (inject.Decision, error) { return inject.Deployment(d, in) },
+	}
 }
 
 func count(replicas *int32) int32 {

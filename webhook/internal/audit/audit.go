@@ -87,6 +87,14 @@ func (a *Auditor) round(ctx context.Context) {
 	}
 	counts := map[string]count{}
 	whole := true
+	waits, err := a.waiting(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		whole = false
+		a.trouble(ctx, fmt.Errorf("looking for workloads that wait: %w", err))
+	}
 	for _, ns := range list.Items {
 		if slices.Contains(excluded(), ns.Name) {
 			continue
@@ -102,7 +110,7 @@ func (a *Auditor) round(ctx context.Context) {
 		}
 		counts[ns.Name] = c
 	}
-	a.metrics.publish(counts, whole)
+	a.metrics.publish(counts, waits, whole)
 	a.said.forget(time.Now())
 }
 
@@ -120,7 +128,6 @@ func (a *Auditor) trouble(ctx context.Context, err error) {
 // count is what was found in one namespace.
 type count struct {
 	pods    map[State]int
-	waiting int // workloads
 	budgets int
 }
 
@@ -161,8 +168,7 @@ func (a *Auditor) look(ctx context.Context, ns *corev1.Namespace) (count, error)
 		}
 	}
 	c.budgets = len(blocked)
-	c.waiting, err = a.waiting(ctx, ns.Name)
-	return c, err
+	return c, nil
 }
 
 // tell says what was found about a pod: on the pod, and on the workload that people know.

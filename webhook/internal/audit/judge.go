@@ -23,7 +23,7 @@ const (
 	Protected State = "protected"
 	// Outdated is protected with another image or policy than it would get now.
 	Outdated State = "outdated"
-	// Unprotected is a database without what protects it.
+	// Unprotected is a database without what protects it, or what looks like one.
 	Unprotected State = "unprotected"
 	// Refused is a pod that runs and would not be admitted now, be it protected or not: it cannot be made anew.
 	Refused State = "refused"
@@ -48,6 +48,9 @@ func judge(pod *corev1.Pod, in inject.Input) verdict {
 	switch {
 	case err != nil:
 		return verdict{state: Refused, text: fmt.Sprintf("this pod could not be made anew: the webhook would refuse it (%s): %v", d.Reason, err)}
+	case d.Reason == inject.NoPostgres && len(d.Warnings) > 0:
+		// Whoever applied the workload read it once, if at all.
+		return verdict{state: Unprotected, text: strings.Join(d.Warnings, "; ")}
 	case d.Reason != inject.Injected:
 		return verdict{}
 	case !claims(pod):

@@ -82,10 +82,16 @@ func TestJudgements(t *testing.T) {
 		"cannot be made anew":                    {now: archive("nonsense", "1s"), want: Refused, says: "bad_policy"},
 		"unprotected and could not be made anew": {never: true, now: archive("nonsense", "1s"), want: Refused, says: "nonsense"},
 		"no database":                            {never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "nginx" }},
-		"opted out":                              {never: true, pod: func(p *corev1.Pod) { p.Annotations = map[string]string{"outrider.dev/protect": "disabled"} }},
-		"a Job's":                                {never: true, pod: func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" }},
-		"ended":                                  {never: true, pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }},
-		"on its way":                             {never: true, pod: func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) }},
+		"what looks like one": {
+			never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "corp/postgres-custom:1" }, want: Unprotected, says: "name it in outrider.dev/container",
+		},
+		"what looks like one, with a mistake in the policy": {
+			never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "corp/postgres-custom:1" }, now: archive("nonsense", "1s"), want: Unprotected, says: "looks like PostgreSQL",
+		},
+		"opted out":  {never: true, pod: func(p *corev1.Pod) { p.Annotations = map[string]string{"outrider.dev/protect": "disabled"} }},
+		"a Job's":    {never: true, pod: func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" }},
+		"ended":      {never: true, pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }},
+		"on its way": {never: true, pod: func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) }},
 	} {
 		pod := database()
 		if !c.never {
@@ -162,8 +168,9 @@ func TestNothingIsRepeatedEndlessly(t *testing.T) {
 
 func TestCause(t *testing.T) {
 	for note, want := range map[string]string{
-		`create Pod orders-0 in StatefulSet orders failed error: admission webhook "pods.outrider.dev" denied the request: archive is required`: `no pod can be made: admission webhook "pods.outrider.dev" denied the request: archive is required`,
-		`Error creating: Internal error occurred: failed calling webhook "pods.outrider.dev": no endpoints available`:                           `no pod can be made: failed calling webhook "pods.outrider.dev": no endpoints available`,
+		`create Pod orders-0 in StatefulSet orders failed error: admission webhook "pods.outrider.dev" denied the request: archive is required`:                                       `no pod can be made: admission webhook "pods.outrider.dev" denied the request: archive is required`,
+		`Error creating: Internal error occurred: failed calling webhook "pods.outrider.dev": no endpoints available`:                                                                 `no pod can be made: failed calling webhook "pods.outrider.dev": no endpoints available`,
+		`create Pod db-0 in StatefulSet db failed error: pods "db-0" is forbidden: ValidatingAdmissionPolicy 'outrider-guard' with binding 'outrider-guard' denied request: label it`: `no pod can be made: ValidatingAdmissionPolicy 'outrider-guard' with binding 'outrider-guard' denied request: label it`,
 		`something with "pods.outrider.dev"`: `no pod can be made: something with "pods.outrider.dev"`,
 	} {
 		if got := cause(note); got != want {

@@ -15,6 +15,7 @@ type metrics struct {
 
 	mu     sync.Mutex
 	counts map[string]count // by namespace
+	waits  map[string]int   // workloads, by namespace, those without the label included; nil if it could not be told
 	whole  time.Time        // when everything was seen last
 }
 
@@ -25,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		pods: prometheus.NewDesc("outrider_audit_pods", "Pods with a database in protected namespaces: protected, outdated, unprotected, or refused if they were made now.",
 			[]string{"namespace", "state"}, nil),
-		waiting: prometheus.NewDesc("outrider_audit_waiting_workloads", "Workloads that lack pods because the webhook refused them or did not answer.", []string{"namespace"}, nil),
+		waiting: prometheus.NewDesc("outrider_audit_waiting_workloads", "Workloads that lack pods because the webhook or the guard refused them, or the webhook did not answer. Namespaces without the label are there while it is not 0.", []string{"namespace"}, nil),
 		budgets: prometheus.NewDesc("outrider_audit_blocking_budgets", "Disruption budgets that never allow the eviction of a protected pod.", []string{"namespace"}, nil),
 		last:    prometheus.NewDesc("outrider_audit_last_success_timestamp_seconds", "When the audit last saw everything, Unix time.", nil, nil),
 	}
@@ -35,10 +36,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) publish(counts map[string]count, whole bool) {
+func (m *metrics) publish(counts map[string]count, waits map[string]int, whole bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.counts = counts
+	m.counts, m.waits = counts, waits
 	if whole {
 		m.whole = time.Now()
 	}
@@ -47,7 +48,7 @@ func (m *metrics) publish(counts map[string]count, whole bool) {
 func (m *metrics) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.counts, m.whole = nil, time.Time{}
+	m.counts, m.waits, m.whole = nil, nil, time.Time{}
 }
 
 // Describe implements prometheus.Collector.
@@ -68,8 +69,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		for state, n := range c.pods {
 			gauge(m.pods, float64(n), namespace, string(state))
 		}
-		gauge(m.waiting, float64(c.waiting), namespace)
+		if n := m.waits[namespace]; n == 0 && m.waits != nil {
+			gauge(m.waiting, 0, namespace)
+		}
 		gauge(m.budgets, float64(c.budgets), namespace)
+	}
+	for namespace, n := range m.waits {
+		if n > 0 {
+			gauge(m.waiting, float64(n), namespace)
+		}
 	}
 	if !m.whole.IsZero() {
 		gauge(m.last, float64(m.whole.Unix()))

@@ -2,7 +2,9 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,53 +17,85 @@ import (
 // webhookName is what the API server calls the webhook when it was denied or could not be reached.
 const webhookName = `"pods.outrider.dev"`
 
+// guardName is what it calls the guard. That one refuses also where the webhook is not asked: when a namespace has lost its
+// label, or the registration is gone.
+const guardName = `ValidatingAdmissionPolicy 'outrider-guard'`
+
 // recent is how old an Event of a controller that cannot make a pod may be. Its next try can be 1000 s away.
 const recent = 20 * time.Minute
 
-// waiting counts the workloads that lack pods because of the webhook, and tells them what to do. What keeps a pod from
-// being made is in no status but that of ReplicaSets, so the controllers' Events are read.
-func (a *Auditor) waiting(ctx context.Context, namespace string) (int, error) {
-	list, err := a.client.EventsV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=FailedCreate"})
+// unknown is how many workloads wait where something could not be read.
+const unknown = -1
+
+// waiting counts the workloads that lack pods because of the webhook or the guard, by namespace, labelled or not, and tells
+// them what to do. What keeps a pod from being made is in no status but that of ReplicaSets, so the controllers' Events
+// are read. With an error the counts of some namespaces are unknown, or all are.
+func (a *Auditor) waiting(ctx context.Context) (map[string]int, error) {
+	last, err := a.refusals(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("listing events: %w", err)
+		return nil, err
 	}
-	last := map[corev1.ObjectReference]*eventsv1.Event{}
-	for i := range list.Items {
-		e := &list.Items[i]
-		if !strings.Contains(e.Note, webhookName) || time.Since(lastSeen(e)) > recent {
-			continue
-		}
-		o := e.Regarding
-		key := corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID}
-		if was := last[key]; was == nil || lastSeen(was).Before(lastSeen(e)) {
-			last[key] = e
-		}
-	}
-	workloads := map[string]bool{}
+	counts, said := map[string]int{}, map[corev1.ObjectReference]bool{}
+	var errs []error
 	for key, e := range last {
-		owner, lacks, err := a.lacking(ctx, namespace, key)
+		owner, lacks, err := a.lacking(ctx, key.Namespace, key)
 		if err != nil {
-			return 0, err
-		}
-		if !lacks {
+			errs = append(errs, fmt.Errorf("in namespace %s: %w", key.Namespace, err))
+			counts[key.Namespace] = unknown
 			continue
 		}
-		workloads[owner.Kind+"/"+owner.Name] = true
+		if !lacks || said[*owner] {
+			continue
+		}
+		said[*owner] = true
+		if counts[key.Namespace] != unknown {
+			counts[key.Namespace]++
+		}
 		a.say(owner, nil, "WaitsForProtection", fmt.Sprintf("%s. Its controller tries again ever later, up to 17 minutes apart. When the cause is gone, any change wakes it at once: kubectl -n %s annotate %s %s woken-at=\"$(date)\" --overwrite",
-			cause(e.Note), namespace, strings.ToLower(owner.Kind), owner.Name))
+			cause(e.Note), key.Namespace, strings.ToLower(owner.Kind), owner.Name))
 	}
-	return len(workloads), nil
+	return counts, errors.Join(errs...)
+}
+
+// eventsAtOnce bounds what is held of the Events of a whole cluster.
+const eventsAtOnce = 500
+
+// refusals are the latest Events about each maker of pods that was refused one, everywhere.
+func (a *Auditor) refusals(ctx context.Context) (map[corev1.ObjectReference]*eventsv1.Event, error) {
+	last := map[corev1.ObjectReference]*eventsv1.Event{}
+	options := metav1.ListOptions{FieldSelector: "reason=FailedCreate", Limit: eventsAtOnce}
+	for {
+		list, err := a.client.EventsV1().Events(metav1.NamespaceAll).List(ctx, options)
+		if err != nil {
+			return nil, fmt.Errorf("listing events: %w", err)
+		}
+		for i := range list.Items {
+			e := &list.Items[i]
+			ours := strings.Contains(e.Note, webhookName) || strings.Contains(e.Note, guardName)
+			if !ours || time.Since(lastSeen(e)) > recent || slices.Contains(excluded(), e.Namespace) {
+				continue
+			}
+			o := e.Regarding
+			key := corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: e.Namespace, Name: o.Name, UID: o.UID}
+			if was := last[key]; was == nil || lastSeen(was).Before(lastSeen(e)) {
+				last[key] = e
+			}
+		}
+		if options.Continue = list.Continue; options.Continue == "" {
+			return last, nil
+		}
+	}
 }
 
 // longestCause leaves room in an Event for what to do about it.
 const longestCause = 600
 
-// cause is what the API server said about the webhook, without the controller's words before it.
+// cause is what the API server said about the webhook or the guard, without the controller's words before it.
 func cause(note string) string {
 	if len(note) > longestCause {
 		note = strings.ToValidUTF8(note[:longestCause], "") + "…"
 	}
-	for _, begin := range []string{"admission webhook " + webhookName, "failed calling webhook " + webhookName} {
+	for _, begin := range []string{"admission webhook " + webhookName, "failed calling webhook " + webhookName, guardName} {
 		if i := strings.Index(note, begin); i >= 0 {
 			return "no pod can be made: " + note[i:]
 		}

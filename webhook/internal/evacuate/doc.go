@@ -13,8 +13,9 @@
 // from the TokenReview and from the pod as it is in the API server, never from what the call says. Nothing is stored:
 // sidecars repeat their call every few seconds, any replica answers, and doing it twice is doing it once.
 //
-// Run also takes the taint away from a node that lives on, drains the whole node where Config.Drain asks for it, and
-// replaces pods of lost nodes where Config.FastReplace asks for it.
+// Run also takes the taint away from a node that lives on, and notes on the node whose notice was wrong, which is not
+// believed again for hours. It drains the whole node where Config.Drain asks for it, and replaces pods of lost nodes where
+// Config.FastReplace asks for it.
 //
 // # Rights
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,8 +69,8 @@ func (e *Evacuator) event(regarding, related runtime.Object, kind, reason, actio
 
 // evacuate taints the node first, so that the pod's successor is not put there again, and moves the pod also when that
 // did not work: it may come back here, but is asked away again.
-func (e *Evacuator) evacuate(ctx context.Context, pod *corev1.Pod, n *corev1.Node, release time.Time, source string) (Answer, error) {
-	terr := e.taintOnce(ctx, n, release, source)
+func (e *Evacuator) evacuate(ctx context.Context, pod *corev1.Pod, n *corev1.Node, release time.Time) (Answer, error) {
+	terr := e.taintOnce(ctx, n, release, notice{"pod " + pod.Namespace + "/" + pod.Name, pod.UID})
 	a, err := e.move(ctx, pod, n, release)
 	if err != nil {
 		return a, errors.Join(err, terr)
@@ -82,15 +83,18 @@ func (e *Evacuator) evacuate(ctx context.Context, pod *corev1.Pod, n *corev1.Nod
 	return a, nil
 }
 
-// taintOnce is taint, for nodes that do not get one notice after the other.
-func (e *Evacuator) taintOnce(ctx context.Context, n *corev1.Node, release time.Time, source string) error {
+// taintOnce is taint, for nodes that do not get one notice after the other, and not from who was wrong before.
+func (e *Evacuator) taintOnce(ctx context.Context, n *corev1.Node, release time.Time, by notice) error {
 	if standing(e.now(), n) {
 		return nil
+	}
+	if doubted(e.now(), n, by.pod) {
+		return fmt.Errorf("the last notice of this pod about node %s did not come true: it is not believed again for %v (annotation %s)", n.Name, distrust, Disproved)
 	}
 	if !e.limits.nodes.Allow(e.now(), n.Name) {
 		return fmt.Errorf("node %s has had too many notices lately: it is not tainted again for %v", n.Name, nodeInterval)
 	}
-	_, err := e.taint(ctx, n, release, source)
+	_, err := e.taint(ctx, n, release, by)
 	return err
 }
 
@@ -125,6 +129,9 @@ func (e *Evacuator) move(ctx context.Context, pod *corev1.Pod, n *corev1.Node, r
 		if !budget(err) {
 			return a, err
 		}
+		if missingRight(err) {
+			return e.forbidden(pod, n, p, a), nil
+		}
 		e.event(pod, n, corev1.EventTypeWarning, "EvacuationWaits", "Evict", "a PodDisruptionBudget keeps this pod on node %s, which is released at %s; it is deleted at %s",
 			n.Name, stamp(release), stamp(p.forceAt))
 		a.Outcome, a.ForcedAt = Waiting, &p.forceAt
@@ -137,6 +144,17 @@ func (e *Evacuator) move(ctx context.Context, pod *corev1.Pod, n *corev1.Node, r
 	e.moved(pod, n, release, Deleted, p.grace)
 	a.Outcome, a.Message = Deleted, fmt.Sprintf("the pod is deleted and has %d s to stop; its eviction was refused: %s", p.grace, reasonOf(err))
 	return a, nil
+}
+
+// forbidden is the answer while the webhook itself may not evict. It waits as for a budget, because the right may be given,
+// and then deletes, which is another right.
+func (e *Evacuator) forbidden(pod *corev1.Pod, n *corev1.Node, p plan, a Answer) Answer {
+	const text = "outrider-webhook lacks the right to create pods/eviction: apply manifests/base/rbac.yaml again"
+	e.log.Error("a pod could not be evicted", "namespace", pod.Namespace, "pod", pod.Name, "node", n.Name, "error", text, "deleted_at", p.forceAt)
+	e.event(pod, n, corev1.EventTypeWarning, "EvacuationForbidden", "Evict", "%s; this pod is deleted at %s", text, stamp(p.forceAt))
+	a.Outcome, a.ForcedAt = Waiting, &p.forceAt
+	a.Message = fmt.Sprintf("%s; until then, or %s, when the pod is deleted, it stays", text, stamp(p.forceAt))
+	return a
 }
 
 func (e *Evacuator) moved(pod *corev1.Pod, n *corev1.Node, release time.Time, how Outcome, grace int64) {
@@ -186,6 +204,12 @@ func gone(pod *corev1.Pod, err error) (bool, error) {
 func budget(err error) bool {
 	var s apierrors.APIStatus
 	return apierrors.IsTooManyRequests(err) || apierrors.IsForbidden(err) || errors.As(err, &s) && s.Status().Code == 500
+}
+
+// missingRight tells whether an eviction was refused because the webhook may not evict at all. Others, such as policies of
+// the cluster, refuse with the same status.
+func missingRight(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(reasonOf(err), `cannot create resource "pods/eviction"`)
 }
 
 // reasonOf is what the API server said, without what was being done.

@@ -87,8 +87,8 @@ func (e *Evacuator) answer(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return Answer{}, refuse(Unauthenticated, "%v", err)
 	}
-	if !e.limits.reviews.Allow() {
-		return Answer{}, refuse(TooMany, "too many calls at once: ask again")
+	if err := e.limits.reviews.Enter(r, token, e.now()); err != nil {
+		return Answer{}, refused(err)
 	}
 	c, err := caller.Authenticate(ctx, e.client, token)
 	if err != nil {
@@ -108,7 +108,7 @@ func (e *Evacuator) answer(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err := checkTime(e.now(), q.ReleaseAt); err != nil {
 		return Answer{}, err
 	}
-	return e.evacuate(ctx, pod, node, q.ReleaseAt, "pod "+pod.Namespace+"/"+pod.Name)
+	return e.evacuate(ctx, pod, node, q.ReleaseAt)
 }
 
 // refused makes a refusal of why a caller is not let in; another error stays what it is.
@@ -116,6 +116,8 @@ func refused(err error) error {
 	switch {
 	case errors.Is(err, caller.ErrInvalid):
 		return refuse(Unauthenticated, "%v", err)
+	case errors.Is(err, caller.ErrOften):
+		return refuse(TooMany, "%v", err)
 	case errors.Is(err, caller.ErrUnbound), errors.Is(err, caller.ErrGone):
 		return refuse(NoPod, "%v", err)
 	default:

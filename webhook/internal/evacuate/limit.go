@@ -3,13 +3,11 @@ package evacuate
 import (
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"outrider.dev/webhook/internal/caller"
 )
 
-// Limits of one replica. A pod asks every 5 s; what comes more often is not a sidecar. Whoever has no token costs the
-// API server a TokenReview, and all of them together get this many.
+// Limits of one replica. A pod asks every 5 s; what comes more often is not a sidecar. Whoever has no good token may still
+// cost the API server a TokenReview, and all of them together get this many.
 const (
 	reviewsPerSecond = 50
 	podInterval      = time.Second
@@ -19,14 +17,14 @@ const (
 )
 
 type limits struct {
-	reviews *rate.Limiter
+	reviews *caller.Gate
 	pods    *caller.Limiter
 	nodes   *caller.Limiter
 }
 
 func newLimits() *limits {
 	return &limits{
-		reviews: rate.NewLimiter(reviewsPerSecond, 2*reviewsPerSecond),
+		reviews: caller.NewGate(reviewsPerSecond, 2*reviewsPerSecond),
 		pods:    caller.NewLimiter(podInterval, podBurst),
 		nodes:   caller.NewLimiter(nodeInterval, nodeBurst),
 	}

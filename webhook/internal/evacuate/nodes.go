@@ -139,7 +139,7 @@ func (l *leader) see(ctx context.Context, n *corev1.Node) error {
 // vacate evacuates all protected pods of a node.
 func (l *leader) vacate(ctx context.Context, n *corev1.Node, release time.Time) error {
 	var errs []error
-	if err := l.taintOnce(ctx, n, release, "condition "+string(expired)); err != nil {
+	if err := l.taintOnce(ctx, n, release, notice{source: "condition " + string(expired)}); err != nil {
 		errs = append(errs, err)
 	}
 	pods, err := l.protected(ctx, n.Name)

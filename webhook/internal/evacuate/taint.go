@@ -27,6 +27,22 @@ type record struct {
 	ProviderID string    `json:"provider_id,omitempty"`
 	BootID     string    `json:"boot_id,omitempty"`
 	Source     string    `json:"source"` // who said so
+	PodUID     types.UID `json:"pod_uid,omitempty"`
+}
+
+// recordOf is the annotation that belongs to the taint of a node; an empty one if there is none.
+func recordOf(n *corev1.Node, release time.Time) record {
+	var r record
+	if json.Unmarshal([]byte(n.Annotations[Taint]), &r) != nil || !r.ReleaseAt.Equal(release) {
+		return record{} // nobody else may write it; whoever did told us nothing
+	}
+	return r
+}
+
+// notice is who said that a node will be released. pod is "" where it was not a pod.
+type notice struct {
+	source string
+	pod    types.UID
 }
 
 // taintOf finds our taint; known is false when its value is none of ours.
@@ -52,10 +68,7 @@ func lifted(now time.Time, n *corev1.Node) (why string, lift bool) {
 	if !tainted || !known || conditionOf(n, corev1.NodeReady) != corev1.ConditionTrue || conditionOf(n, expired) == corev1.ConditionTrue {
 		return "", false
 	}
-	var r record
-	if json.Unmarshal([]byte(n.Annotations[Taint]), &r) != nil || !r.ReleaseAt.Equal(release) {
-		r = record{} // nobody else may write it; whoever did told us nothing
-	}
+	r := recordOf(n, release)
 	over := !now.Before(release.Add(afterwards))
 	switch {
 	case r.ProviderID != "" && n.Spec.ProviderID != "" && r.ProviderID != n.Spec.ProviderID:
@@ -69,26 +82,26 @@ func lifted(now time.Time, n *corev1.Node) (why string, lift bool) {
 }
 
 // taint puts the taint on a node unless one stands. It tells whether it changed anything.
-func (e *Evacuator) taint(ctx context.Context, n *corev1.Node, release time.Time, source string) (changed bool, err error) {
+func (e *Evacuator) taint(ctx context.Context, n *corev1.Node, release time.Time, by notice) (changed bool, err error) {
 	release = release.UTC().Truncate(time.Second)
 	err = e.patchNode(ctx, n, func(n *corev1.Node) (map[string]any, bool) {
 		if changed = !standing(e.now(), n); !changed {
 			return nil, false
 		}
 		note, _ := json.Marshal(record{ // times and strings always encode
-			ReleaseAt: release, ProviderID: n.Spec.ProviderID, BootID: n.Status.NodeInfo.BootID, Source: source,
+			ReleaseAt: release, ProviderID: n.Spec.ProviderID, BootID: n.Status.NodeInfo.BootID, Source: by.source, PodUID: by.pod,
 		})
 		added := metav1.NewTime(e.now().UTC().Truncate(time.Second))
 		taints := append(withoutTaint(n), corev1.Taint{Key: Taint, Value: release.Format(ValueForm), Effect: corev1.TaintEffectNoSchedule, TimeAdded: &added})
-		return nodePatch(n, taints, string(note)), true
+		return nodePatch(n, taints, map[string]any{Taint: string(note)}), true
 	})
 	if err != nil {
 		return false, fmt.Errorf("tainting node %s with %s: %w", n.Name, Taint, err)
 	}
 	if changed {
 		e.metrics.taints.WithLabelValues("set").Inc()
-		e.log.Warn("a node will be reclaimed", "node", n.Name, "release_at", release, "source", source)
-		e.event(n, nil, corev1.EventTypeWarning, "NodeReclaimed", "Taint", "this node is announced to be released at %s (%s): no new pods", stamp(release), source)
+		e.log.Warn("a node will be reclaimed", "node", n.Name, "release_at", release, "source", by.source)
+		e.event(n, nil, corev1.EventTypeWarning, "NodeReclaimed", "Taint", "this node is announced to be released at %s (%s): no new pods", stamp(release), by.source)
 	}
 	return changed, nil
 }
@@ -101,7 +114,11 @@ func (e *Evacuator) lift(ctx context.Context, n *corev1.Node) error {
 		if why, changed = lifted(e.now(), n); !changed {
 			return nil, false
 		}
-		return nodePatch(n, withoutTaint(n), nil), true
+		annotations := map[string]any{Taint: nil, Disproved: nil}
+		if d := disproof(e.now(), n); d != "" {
+			annotations[Disproved] = d
+		}
+		return nodePatch(n, withoutTaint(n), annotations), true
 	})
 	if err != nil {
 		return fmt.Errorf("taking the taint %s from node %s: %w", Taint, n.Name, err)
@@ -121,9 +138,10 @@ func withoutTaint(n *corev1.Node) []corev1.Taint {
 }
 
 // nodePatch replaces the whole list of taints, as the API has it, and holds only for the node as it was read.
-func nodePatch(n *corev1.Node, taints []corev1.Taint, note any) map[string]any {
+// An annotation that is nil goes.
+func nodePatch(n *corev1.Node, taints []corev1.Taint, annotations map[string]any) map[string]any {
 	return map[string]any{
-		"metadata": map[string]any{"resourceVersion": n.ResourceVersion, "annotations": map[string]any{Taint: note}},
+		"metadata": map[string]any{"resourceVersion": n.ResourceVersion, "annotations": annotations},
 		"spec":     map[string]any{"taints": taints},
 	}
 }

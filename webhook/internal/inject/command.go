@@ -2,40 +2,97 @@ package inject
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
+// guess is what can be told of a command.
+type guess int
+
+const (
+	client  guess = iota // it starts no server
+	unclear              // a script with programs in it that nobody knows
+	server
+)
+
 // runsServer tells whether a container with a PostgreSQL image runs the server rather than one of its clients. What
-// cannot be told counts as a server: one that is protected for nothing does no harm.
-func runsServer(c *corev1.Container) bool {
+// cannot be told counts as a server: one that is protected for nothing does no harm. Only of a script that has nothing
+// in it but programs of others one says that it is unclear.
+func runsServer(c *corev1.Container) guess {
 	words := slices.Concat(c.Command, c.Args)
 	if len(words) == 0 || len(c.Command) == 0 && strings.HasPrefix(words[0], "-") {
-		return true
+		return server
 	}
 	return program(words)
 }
 
-func program(words []string) bool {
+// program is about a command with its arguments.
+func program(words []string) guess {
 	if len(words) == 0 {
-		return true
+		return server
 	}
 	name, rest := path.Base(words[0]), words[1:]
-	switch name {
-	case "sh", "bash", "ash", "dash":
+	switch {
+	case slices.Contains([]string{"sh", "bash", "ash", "dash"}, name):
 		return shell(rest)
-	case "gosu", "su-exec":
+	case name == "gosu", name == "su-exec":
 		return program(rest[min(1, len(rest)):])
-	case "env", "exec", "nice", "tini", "dumb-init", "catatonit":
-		return program(slices.DeleteFunc(slices.Clone(rest), func(s string) bool { return strings.HasPrefix(s, "-") || strings.Contains(s, "=") }))
+	case slices.Contains([]string{"su", "runuser", "sudo", "doas"}, name):
+		return switcher(name, rest)
+	case slices.Contains(wrappers(), name):
+		return program(rest[argumentsOf(rest):])
+	case strings.HasSuffix(name, "entrypoint.sh"), strings.HasSuffix(name, "entrypoint"):
+		if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+			return server
+		}
+		return program(rest)
+	case slices.Contains(clients(), name):
+		return client
 	}
-	if strings.HasSuffix(name, "entrypoint.sh") {
-		return len(rest) == 0 || strings.HasPrefix(rest[0], "-") || program(rest)
+	return server
+}
+
+// wrappers run what stands behind them, and their own options.
+func wrappers() []string {
+	return []string{
+		"env", "exec", "nice", "ionice", "chrt", "taskset", "numactl", "nohup", "setsid", "timeout", "stdbuf", "time", "command", "builtin", "eval",
+		"tini", "dumb-init", "catatonit", "setpriv", "chpst",
 	}
-	return !slices.Contains(clients(), name)
+}
+
+// argumentsOf is how many words are a wrapper's own: flags, assignments, numbers.
+func argumentsOf(words []string) (n int) {
+	own := func(s string) bool {
+		return strings.HasPrefix(s, "-") || strings.Contains(s, "=") || strings.Trim(s, "0123456789.,smhd") == ""
+	}
+	for n < len(words) && own(words[n]) {
+		n++
+	}
+	return n
+}
+
+// switcher is about programs that run a command as another user, whom they name in several ways: su USER -c SCRIPT,
+// runuser -u USER COMMAND, sudo -u USER COMMAND.
+func switcher(name string, words []string) guess {
+	named := name == "sudo" || name == "doas"
+	for ; len(words) > 0; words = words[1:] {
+		w := words[0]
+		switch {
+		case (w == "-c" || w == "--command") && name != "sudo" && name != "doas":
+			return script(strings.Join(words[1:min(2, len(words))], ""), server)
+		case slices.Contains([]string{"-u", "-g", "-G", "-s", "-w", "--user", "--group", "--shell"}, w):
+			named = true
+			words = words[min(1, len(words)-1):] // with its value
+		case strings.HasPrefix(w, "-"), strings.Contains(w, "="):
+		case !named:
+			named = true
+		default:
+			return program(words)
+		}
+	}
+	return client // waiting for a person to type
 }
 
 // clients are programs in PostgreSQL images that people start in place of the server.
@@ -47,21 +104,16 @@ func clients() []string {
 }
 
 // shell looks at what a shell is told to do.
-func shell(words []string) bool {
+func shell(words []string) guess {
 	for i, w := range words {
 		if !strings.HasPrefix(w, "-") {
-			return true // a script in a file
+			return server // a script in a file
 		}
 		if strings.Contains(w, "c") && !strings.HasPrefix(w, "--") && i+1 < len(words) {
-			return script(words[i+1])
+			return script(words[i+1], program(words[min(i+3, len(words)):])) // behind $0
 		}
 	}
-	return false // waiting for a person to type
-}
-
-// script looks for the server, or for another script, where the name of a program may be.
-func script(s string) bool {
-	return regexp.MustCompile(`(?m)(?:^|[;&|({]|\bexec|\b(?:gosu|su-exec)\s+\S+)\s*"?(?:\S*/)?(?:\S+\.sh|postgres|postmaster|pg_ctl|pg_autoctl|patroni)"?(?:\s|[;&|)]|$)`).MatchString(s)
+	return client // waiting for a person to type
 }
 
 // serverFlags are settings on the server's command line that say where it is.

@@ -11,8 +11,10 @@ import (
 // they are. A reference that finds nothing leaves the variable out instead of keeping the container from starting.
 type copier struct {
 	from *corev1.Container
-	need map[int]bool // definitions that others refer to
-	free []string     // names that are referred to and defined as a whole elsewhere (envFrom)
+	env  index           // of from, once something is referred to
+	need map[int]bool    // definitions that others refer to
+	free []string        // names that are referred to and defined as a whole elsewhere (envFrom)
+	seen map[string]bool // those in free
 	last []corev1.EnvVar
 }
 
@@ -52,9 +54,7 @@ func (c *copier) variable(target, fallback string, sources ...string) {
 func (c *copier) referred(name string) {
 	i := lastVariable(c.from.Env, name)
 	if i < 0 {
-		if !slices.Contains(c.free, name) {
-			c.free = append(c.free, name)
-		}
+		c.elsewhere(name)
 		return
 	}
 	if c.need[i] {
@@ -67,10 +67,24 @@ func (c *copier) referred(name string) {
 	c.require(i)
 }
 
+// elsewhere takes along a name that nothing in the container itself defines.
+func (c *copier) elsewhere(name string) {
+	if c.seen == nil {
+		c.seen = map[string]bool{}
+	}
+	if !c.seen[name] {
+		c.seen[name] = true
+		c.free = append(c.free, name)
+	}
+}
+
 // require takes along what the definition i refers to. A reference sees only what stands before it.
 func (c *copier) require(i int) {
+	if c.env.all == nil {
+		c.env = newIndex(c.from.Env)
+	}
 	for _, name := range references(c.from.Env[i].Value) {
-		if j := lastVariable(c.from.Env[:i], name); j >= 0 {
+		if j := c.env.before(i, name); j >= 0 {
 			if c.need == nil {
 				c.need = map[int]bool{}
 			}
@@ -80,9 +94,7 @@ func (c *copier) require(i int) {
 			}
 			continue
 		}
-		if !slices.Contains(c.free, name) {
-			c.free = append(c.free, name)
-		}
+		c.elsewhere(name)
 	}
 }
 

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,23 +18,28 @@ func (w *work) warn(format string, args ...any) {
 // podLevel is the name of the pod's own level in policy.Sources.
 const podLevel = "pod"
 
-// detect finds the PostgreSQL container and the policy. A wrong policy matters only to a pod that has one, or that has
-// annotations of ours itself: a mistake on a namespace must not keep its other pods from starting.
+// detect finds the PostgreSQL container and the policy. A wrong policy matters only to a pod that has such a container, be
+// it by its image or by the name that the policy gives, or that has annotations of ours itself: a mistake on a namespace
+// must not keep its other pods from starting.
 func (w *work) detect() (bool, error) {
-	p, sources, perr := policy.Resolve(append(slices.Clone(w.in.Levels), policy.Pod(w.pod.Annotations))...)
+	levels := append(slices.Clone(w.in.Levels), policy.Pod(w.pod.Annotations))
+	p, sources, perr := policy.Resolve(levels...)
 	w.policy, w.sources = p, sources
-	servers := w.servers()
+	servers, native := w.servers(), w.nativeServer()
 	if perr != nil {
-		if len(servers) > 0 || w.annotated() {
+		if len(servers) > 0 || native != nil || w.annotated() || w.named(containerSaid(levels)) >= 0 {
 			return false, refuse(BadPolicy, "%w", perr)
 		}
+		w.lookalikes()
 		return false, nil
 	}
 	if p.Container != "" {
-		i := slices.IndexFunc(w.pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == p.Container })
-		if i >= 0 {
+		if i := w.named(p.Container); i >= 0 {
 			w.choose(i)
 			return true, nil
+		}
+		if native != nil && native.Name == p.Container {
+			return false, refuseNative(native)
 		}
 		if sources["container"] == podLevel {
 			return false, refuse(NoContainer, "the annotation %scontainer names %s, and the pod has no such container: it has %s",
@@ -42,6 +48,9 @@ func (w *work) detect() (bool, error) {
 	}
 	switch {
 	case len(servers) == 1:
+		if native != nil {
+			w.warn("container %s is protected; the init container %s (%s), which runs PostgreSQL too, is not", w.pod.Spec.Containers[servers[0]].Name, native.Name, native.Image)
+		}
 		w.choose(servers[0])
 		return true, nil
 	case len(servers) > 1:
@@ -50,12 +59,27 @@ func (w *work) detect() (bool, error) {
 			found = append(found, w.pod.Spec.Containers[i])
 		}
 		return false, refuse(ManyContainers, "the containers %s all look like PostgreSQL: name the one to protect in %scontainer", names(found), policy.Prefix)
+	case native != nil:
+		return false, refuseNative(native)
 	case p.Protect == policy.ProtectEnabled:
 		return false, refuse(NoContainer, "protection is asked for, and none of the containers %s has an image that is known to run PostgreSQL: name it in %scontainer, and its data directory in %spgdata",
 			names(w.pod.Spec.Containers), policy.Prefix, policy.Prefix)
 	}
 	w.lookalikes()
 	return false, nil
+}
+
+// named is the index of the container of a name, -1 if there is none.
+func (w *work) named(name string) int {
+	return slices.IndexFunc(w.pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name })
+}
+
+// containerSaid is the container that a policy names in which something else is wrong.
+func containerSaid(levels []policy.Level) (name string) {
+	for _, l := range levels {
+		name = cmp.Or(l.Said("container"), name)
+	}
+	return name
 }
 
 func (w *work) choose(i int) {
@@ -71,7 +95,7 @@ const oldest, newest = 14, 18
 // servers are the indexes of containers that run PostgreSQL from a known image.
 func (w *work) servers() (found []int) {
 	for i := range w.pod.Spec.Containers {
-		if c := &w.pod.Spec.Containers[i]; layoutOf(c).family != unknownImage && runsServer(c) {
+		if c := &w.pod.Spec.Containers[i]; layoutOf(c).family != unknownImage && runsServer(c) == server {
 			found = append(found, i)
 		}
 	}
@@ -86,28 +110,6 @@ func (w *work) annotated() bool {
 		}
 	}
 	return false
-}
-
-// lookalikes warns of containers that may well be PostgreSQL.
-func (w *work) lookalikes() {
-	for i := range w.pod.Spec.Containers {
-		c := &w.pod.Spec.Containers[i]
-		if !runsServer(c) || !looksLikePostgres(c) {
-			continue
-		}
-		w.warn("container %s (%s) looks like PostgreSQL, but its image is not known, so it is not protected: name it in %scontainer and its data directory in %spgdata, or set %sprotect to disabled",
-			c.Name, c.Image, policy.Prefix, policy.Prefix, policy.Prefix)
-	}
-}
-
-func looksLikePostgres(c *corev1.Container) bool {
-	if slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "PGDATA" }) {
-		return true
-	}
-	has := func(s string) func(string) bool { return func(part string) bool { return strings.Contains(s, part) } }
-	base := parseReference(c.Image).base()
-	return slices.ContainsFunc([]string{"postgres", "timescale", "spilo"}, has(base)) &&
-		!slices.ContainsFunc([]string{"export", "operator", "backup", "client", "pool", "proxy", "bounce", "prometheus", "adapter", "admin"}, has(base))
 }
 
 func names(containers []corev1.Container) string {

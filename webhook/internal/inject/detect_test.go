@@ -73,33 +73,40 @@ func TestServersAreToldFromClients(t *testing.T) {
 	words := func(s ...string) []string { return s }
 	for _, c := range []struct {
 		command, args []string
-		want          bool
+		want          guess
 	}{
-		{nil, nil, true},
-		{nil, words("-c", "max_connections=10"), true},
-		{nil, words("postgres", "-p", "1"), true},
-		{nil, words("psql", "-h", "db"), false},
-		{nil, words("bash"), false},
-		{words("sleep"), words("infinity"), false},
-		{words("/usr/bin/pg_dump"), nil, false},
-		{words("docker-entrypoint.sh"), words("postgres"), true},
-		{words("docker-entrypoint.sh"), words("psql"), false},
-		{words("/opt/bitnami/scripts/postgresql/entrypoint.sh"), words("/opt/bitnami/scripts/postgresql/run.sh"), true},
-		{words("gosu", "postgres", "postgres"), words("-D", "/d"), true},
-		{words("env", "A=b", "psql"), nil, false},
-		{words("tini", "--", "docker-entrypoint.sh"), words("postgres"), true},
-		{words("sh", "-c", "pg_dump -U postgres shop | gzip"), nil, false},
-		{words("sh", "-c", "exec postgres -c x=y"), nil, true},
-		{words("bash", "-euxc", "umask 077\ndocker-entrypoint.sh postgres"), nil, true},
-		{words("sh", "-c"), words("cp /conf/* /etc/pg && gosu postgres postgres"), true},
-		{words("sh", "-c", "/scripts/start.sh"), nil, true},
-		{words("sh", "/scripts/start"), nil, true},
-		{words("/scripts/start"), nil, true},
-		{words("sh", "-c", "while ! pg_isready -U postgres; do sleep 1; done"), nil, false},
-		{words("patroni", "/etc/patroni.yml"), nil, true},
+		{nil, nil, server},
+		{nil, words("-c", "max_connections=10"), server},
+		{nil, words("postgres", "-p", "1"), server},
+		{nil, words("psql", "-h", "db"), client},
+		{nil, words("bash"), client},
+		{words("sleep"), words("infinity"), client},
+		{words("/usr/bin/pg_dump"), nil, client},
+		{words("docker-entrypoint.sh"), words("postgres"), server},
+		{words("docker-entrypoint.sh"), words("psql"), client},
+		{words("/opt/bitnami/scripts/postgresql/entrypoint.sh"), words("/opt/bitnami/scripts/postgresql/run.sh"), server},
+		{words("gosu", "postgres", "postgres"), words("-D", "/d"), server},
+		{words("env", "A=b", "psql"), nil, client},
+		{words("tini", "--", "docker-entrypoint.sh"), words("postgres"), server},
+		{words("sh", "-c", "pg_dump -U postgres shop | gzip"), nil, client},
+		{words("sh", "-c", "exec postgres -c x=y"), nil, server},
+		{words("bash", "-euxc", "umask 077\ndocker-entrypoint.sh postgres"), nil, server},
+		{words("sh", "-c"), words("cp /conf/* /etc/pg && gosu postgres postgres"), server},
+		{words("sh", "-c", "/scripts/start.sh"), nil, server},
+		{words("sh", "/scripts/start"), nil, server},
+		{words("/scripts/start"), nil, server},
+		{words("sh", "-c", "while ! pg_isready -U postgres; do sleep 1; done"), nil, client},
+		{words("patroni", "/etc/patroni.yml"), nil, server},
+		{words("su", "postgres", "-c", "postgres -D /d"), nil, server},
+		{words("su", "-", "postgres", "-c", "psql -l"), nil, client},
+		{words("sudo", "-u", "postgres", "psql", "-c", "select 1"), nil, client},
+		{words("runuser", "-u", "postgres", "--", "postgres", "-D", "/d"), nil, server},
+		{words("nice", "-n", "5", "postgres"), nil, server},
+		{words("sh", "-c", `exec "$@"`, "sh"), words("postgres"), server},
+		{words("sh", "-c", `exec "$@"`, "sh"), words("psql", "-l"), client},
 	} {
 		if got := runsServer(&corev1.Container{Command: c.command, Args: c.args}); got != c.want {
-			t.Errorf("command %q with arguments %q runs a server: %v, want %v", c.command, c.args, got, c.want)
+			t.Errorf("command %q with arguments %q is taken for %v, want %v", c.command, c.args, got, c.want)
 		}
 	}
 }
@@ -167,6 +174,25 @@ func TestMistakeOnNamespace(t *testing.T) {
 	asked.Annotations = map[string]string{"outrider.dev/rpo": "1s"}
 	if d, err := Pod(asked, in); d.Reason != BadPolicy || err == nil {
 		t.Errorf("a pod with annotations of ours is %s: %v", d.Reason, err)
+	}
+}
+
+// An image of the house is known by the container's name alone. It must not start empty because somebody misspelt another key.
+func TestMistakeBesideTheContainersName(t *testing.T) {
+	in := testInput()
+	in.Levels = []policy.Level{policy.Namespace("shop", map[string]string{"outrider.dev/container": "main", "outrider.dev/retenton": "7d"})}
+	d, err := Pod(simple("db", "corp/database:3"), in)
+	if d.Reason != BadPolicy || err == nil || !strings.Contains(err.Error(), "outrider.dev/retenton") {
+		t.Errorf("the pod with the container is %s: %v", d.Reason, err)
+	}
+	other := simple("web", "nginx")
+	other.Spec.Containers[0].Name = "web"
+	if d, err := Pod(other, in); err != nil || d.Reason != NoPostgres || len(d.Warnings) != 0 {
+		t.Errorf("a pod without it is %s: %v, %q", d.Reason, err, d.Warnings)
+	}
+	other.Spec.Containers[0].Image = "corp/postgres-custom:1"
+	if d, err := Pod(other, in); err != nil || len(d.Warnings) != 1 {
+		t.Errorf("what looks like PostgreSQL is %s: %v, %q", d.Reason, err, d.Warnings)
 	}
 }
 

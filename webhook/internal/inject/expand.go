@@ -58,34 +58,92 @@ const (
 	opaque known = "opaque" // it is set, to what only the cluster knows
 )
 
+// Bounds for what is expanded. References to references double with each step, and anybody may send a pod.
+const (
+	longestValue   = 4 << 10 // of a path, a port or a flag; what is longer is none that can be judged
+	mostReferences = 1000
+)
+
 // valueOf is the value that a container gives to a variable.
 func valueOf(c *corev1.Container, name string) (string, known) {
 	i := lastVariable(c.Env, name)
 	if i < 0 {
 		return "", absent
 	}
-	return valueAt(c, i)
+	e := expander{env: newIndex(c.Env), done: map[int]value{}, left: mostReferences}
+	v := e.at(i)
+	return v.text, v.known
 }
 
-func valueAt(c *corev1.Container, i int) (string, known) {
-	if c.Env[i].ValueFrom != nil {
-		return "", opaque
+// value is what a variable was found to be.
+type value struct {
+	text  string
+	known known
+}
+
+// expander finds the values of one container's variables, each once.
+type expander struct {
+	env  index
+	done map[int]value
+	left int // references that may still be followed
+}
+
+func (e *expander) at(i int) value {
+	if v, ok := e.done[i]; ok {
+		return v
 	}
-	state := given
-	v := expand(c.Env[i].Value, func(ref string) (string, bool) {
+	v := e.expand(i)
+	if v.known == opaque || len(v.text) > longestValue {
+		v = value{known: opaque}
+	}
+	e.done[i] = v
+	return v
+}
+
+func (e *expander) expand(i int) value {
+	def := e.env.env[i]
+	if def.ValueFrom != nil || len(def.Value) > longestValue {
+		return value{known: opaque}
+	}
+	state, size := given, 0
+	text := expand(def.Value, func(ref string) (string, bool) {
 		// A reference sees only what stands before it.
-		j := lastVariable(c.Env[:i], ref)
-		if j < 0 {
-			state = opaque // perhaps from envFrom, perhaps a Service's
+		j := e.env.before(i, ref)
+		if e.left--; j < 0 || e.left < 0 || state == opaque || size > longestValue {
+			state = opaque // perhaps from envFrom, perhaps a Service's; or too much
 			return "", false
 		}
-		v, k := valueAt(c, j)
-		if k == opaque {
+		v := e.at(j)
+		if v.known == opaque {
 			state = opaque
 		}
-		return v, true
+		size += len(v.text)
+		return v.text, true
 	})
-	return v, state
+	return value{text, state}
+}
+
+// index finds variables by name, also among very many.
+type index struct {
+	env []corev1.EnvVar
+	all map[string][]int // ascending
+}
+
+func newIndex(env []corev1.EnvVar) index {
+	x := index{env, map[string][]int{}}
+	for i, e := range env {
+		x.all[e.Name] = append(x.all[e.Name], i)
+	}
+	return x
+}
+
+// before is the definition that a reference in the variable i finds, the last one that stands before it; -1 if there is none.
+func (x index) before(i int, name string) int {
+	n, _ := slices.BinarySearch(x.all[name], i)
+	if n == 0 {
+		return -1
+	}
+	return x.all[name][n-1]
 }
 
 // lastVariable is the index of the definition that holds, the last one; -1 if there is none.

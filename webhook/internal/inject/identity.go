@@ -31,10 +31,23 @@ func (w *work) identify() error {
 		return refuse(CopiedIdentity, "this pod is a copy of %s and would write as the same database %s: give it another %scluster, set %sprotect to disabled, or, if it is to replace the other, remove the annotation %s",
 			w.was.Pod, w.cluster, policy.Prefix, policy.Prefix, policy.Status)
 	}
-	if o := controllerOf(w.pod); o != nil && o.Kind == "StatefulSet" {
-		w.warn("the annotation cluster in the template of a StatefulSet gives all of its pods the identity %s: with more than one replica they take it from each other", w.cluster)
+	o := controllerOf(w.pod)
+	if o == nil {
+		return nil
+	}
+	// Of a Deployment the replicas are looked at.
+	if _, looked := deploymentOf(w.pod, o); !looked {
+		w.warn("the annotation cluster in the template of %s %s gives all of its pods the identity %s: with more than one replica they take it from each other",
+			o.Kind, o.Name, w.cluster)
 	}
 	return nil
+}
+
+// deploymentOf is the Deployment of a pod. Its ReplicaSet is called NAME-HASH, and its pods carry the hash as a label.
+func deploymentOf(pod *corev1.Pod, owner *metav1.OwnerReference) (name string, ok bool) {
+	hash := pod.Labels["pod-template-hash"]
+	name, ok = strings.CutSuffix(owner.Name, "-"+hash)
+	return name, ok && owner.Kind == "ReplicaSet" && hash != "" && name != ""
 }
 
 // identityOf is the identity that a pod has by itself. A name that is made anew with each pod, or with each change of a
@@ -50,9 +63,7 @@ func identityOf(pod *corev1.Pod) (string, error) {
 		return "", refuse(NoIdentity, "the pod has no name, only the beginning %q of one, so it would be another database each time: give it a name, or set the annotation %scluster",
 			pod.GenerateName, policy.Prefix)
 	}
-	// A Deployment's ReplicaSet is called NAME-HASH, and its pods carry the hash as a label.
-	hash := pod.Labels["pod-template-hash"]
-	if name, ok := strings.CutSuffix(owner.Name, "-"+hash); ok && owner.Kind == "ReplicaSet" && hash != "" && name != "" {
+	if name, ok := deploymentOf(pod, owner); ok {
 		return name, nil
 	}
 	return "", refuse(NoIdentity, "pods of the %s %s have generated names, so each would be another database: use a StatefulSet or a Deployment, or set the annotation %scluster in the template",

@@ -50,9 +50,9 @@ func (w *work) libpq() ([]corev1.EnvVar, []corev1.VolumeMount) {
 		if lastVariable(w.pg().Env, name) >= 0 || lastVariable(w.pg().Env, name+"_FILE") < 0 {
 			continue
 		}
-		m, ok := w.fileMount(name + "_FILE")
+		m, file, ok := w.fileMount(name + "_FILE")
 		if ok {
-			c.last = append(c.last, corev1.EnvVar{Name: "OUTRIDER_PGPASSWORD_FILE", Value: passwordFile})
+			c.last = append(c.last, corev1.EnvVar{Name: "OUTRIDER_PGPASSWORD_FILE", Value: literal(file)})
 			return c.variables(), []corev1.VolumeMount{m}
 		}
 	}
@@ -73,20 +73,46 @@ func (w *work) portVariable(c *copier) {
 	c.variable("PGPORT", "5432", sources...)
 }
 
-// fileMount shows the one file that a variable names to the sidecar, and nothing else of its volume.
-func (w *work) fileMount(name string) (corev1.VolumeMount, bool) {
+// fileMount shows the file that a variable names to the sidecar, and says where it is there.
+func (w *work) fileMount(name string) (mount corev1.VolumeMount, at string, ok bool) {
 	file, k := valueOf(w.pg(), name)
 	m := covering(w.pg().VolumeMounts, file)
 	if k != given || !path.IsAbs(file) || m == nil {
 		w.warn("%s of container %s names a file that is on none of its volumes, so the sidecar cannot read the password: mount it from a Secret, or let the server trust connections from localhost", name, w.pg().Name)
-		return corev1.VolumeMount{}, false
+		return corev1.VolumeMount{}, "", false
 	}
 	rest := path.Clean(file)[len(path.Clean(m.MountPath)):]
-	mount := corev1.VolumeMount{Name: m.Name, MountPath: passwordFile, ReadOnly: true}
+	mount = corev1.VolumeMount{Name: m.Name, MountPath: passwordFile, SubPath: m.SubPath, SubPathExpr: m.SubPathExpr, ReadOnly: true}
+	if v := volumeNamed(w.pod, m.Name); v != nil && !isReady(*v) && (rest != "" || m.SubPath != "") {
+		at = directoryOf(&mount, rest, v.EmptyDir != nil)
+		return mount, at, true
+	}
 	if m.SubPathExpr != "" {
 		mount.SubPathExpr = m.SubPathExpr + rest
 	} else {
 		mount.SubPath = path.Clean("/" + m.SubPath + rest)[1:]
 	}
-	return mount, true
+	return mount, passwordFile, true
+}
+
+// directoryOf shows what is around a file that may not be there yet. The sidecar starts before the user's own init
+// containers, one of which may be what writes it, and the kubelet makes a directory of a subPath that it does not find:
+// the password could then never be written. The sidecar reads the file at each connection.
+// An emptyDir is shown as a whole: it is this pod's own, and no part of it need be there.
+func directoryOf(mount *corev1.VolumeMount, rest string, whole bool) (file string) {
+	mount.MountPath = passwordDir
+	switch {
+	case whole:
+		mount.SubPath, rest = "", path.Clean("/"+mount.SubPath+rest)
+	case rest == "": // the mount is the file
+		dir, name := path.Split(path.Clean(mount.SubPath))
+		mount.SubPath, rest = path.Clean("/" + dir)[1:], "/"+name
+	}
+	return passwordDir + rest
+}
+
+// isReady tells whether all of a volume is there before the first container starts. Nothing else of such a volume is shown.
+func isReady(v corev1.Volume) bool {
+	s := v.VolumeSource
+	return s.Secret != nil || s.ConfigMap != nil || s.Projected != nil || s.CSI != nil || s.DownwardAPI != nil
 }

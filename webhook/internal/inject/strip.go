@@ -25,6 +25,8 @@ const (
 	spoolDir = ownDir + "/spool"
 	// passwordFile is the one file that is taken from a Secret of the user's.
 	passwordFile = ownDir + "/password"
+	// passwordDir is what is around the file where it may appear later.
+	passwordDir = ownDir + "/passwords"
 	// identityDir is where the token of the pod's service account would be: what lies here hides it.
 	identityDir = "/var/run/secrets/kubernetes.io/serviceaccount"
 )

@@ -1,6 +1,9 @@
 package inject
 
 import (
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"outrider.dev/sidecar/policy"
@@ -69,12 +72,26 @@ func podUser(pod *corev1.Pod, c *corev1.Container) (uid, gid *int64, nonRoot boo
 }
 
 // asStarted is for what prepares the volumes before PostgreSQL: it runs as the container does. Where that is root, the
-// volume may be root's too, and files are given to whoever owned them when they were archived.
+// volume may be root's too, and files are given to whoever owned them when they were archived. So it is where the volume
+// becomes the server's only afterwards.
 func (w *work) asStarted() *corev1.SecurityContext {
-	if w.user.start > 0 {
+	if w.user.start > 0 && !w.givenLater() {
 		return w.confined(w.user.start, w.user.gid)
 	}
 	return w.confined(0, unknown, "DAC_OVERRIDE", "CHOWN", "FOWNER")
+}
+
+// givenLater tells whether an init container of the user's, which runs after the restore, makes the volume of the data the
+// server's own: one that is root on it, or may be and changes owners. Where such a one is admitted, root is, too.
+func (w *work) givenLater() bool {
+	return slices.ContainsFunc(w.pod.Spec.InitContainers, func(c corev1.Container) bool {
+		if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == w.data.volume && !m.ReadOnly }) {
+			return false
+		}
+		uid, _, nonRoot := podUser(w.pod, &c)
+		perhaps := uid == nil && !nonRoot && strings.Contains(strings.Join(slices.Concat(c.Command, c.Args), " "), "chown")
+		return perhaps || uid != nil && *uid == 0
+	})
 }
 
 // asServer is for what reads beside PostgreSQL: it runs as the process does. DAC_OVERRIDE, not DAC_READ_SEARCH, lets

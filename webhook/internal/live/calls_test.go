@@ -10,12 +10,14 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -33,12 +35,14 @@ func TestEvacuation(t *testing.T) {
 		"the deadline shortens the grace":           testDeadline,
 		"a budget is respected while there is time": testBudget,
 		"a pod with two budgets":                    testTwoBudgets,
+		"a right that is missing":                   testNoEviction,
 		"a pod that nobody makes anew stays":        testBare,
 		"a node gets one notice":                    testOneNotice,
 		"too many calls":                            testTooMany,
 		"an API server that cannot be asked":        testUnknown,
 		"the condition InstanceExpired":             testCondition,
 		"a taint is lifted":                         testLifted,
+		"a notice that did not come true":           testFalseNotice,
 		"a whole node is drained":                   testDrain,
 		"a pod of a lost node is replaced":          testReplace,
 	} {
@@ -99,7 +103,10 @@ func testEvicted(w *world) {
 		return status == http.StatusUnauthorized && a.Outcome == evacuate.Unauthenticated
 	})
 	again := w.pod(ns, "db-0", w.node("evicted-2", nil), nil)
-	w.wants(c, http.StatusUnauthorized, evacuate.Unauthenticated)
+	w.wait("an answer to the old token", func() bool { // the wait before has asked more often than one address may
+		status, a := c.do(w.t)
+		return status == http.StatusUnauthorized && a.Outcome == evacuate.Unauthenticated
+	})
 	if _, ok := w.stopping(again); ok {
 		w.t.Error("the token of a pod that is gone moved the one that took its name")
 	}
@@ -292,6 +299,46 @@ func testTwoBudgets(w *world) {
 		w.t.Errorf("the answer is %+v", a)
 	}
 	w.wants(call{url: url, token: token, body: releaseIn(time.Minute)}, http.StatusOK, evacuate.Deleted)
+}
+
+// testNoEviction: somebody has put rights together by hand. That is no disruption budget, and whoever looks for one finds none.
+func testNoEviction(w *world) {
+	ns, node := w.protected("rights"), w.node("rights-1", nil)
+	p := w.pod(ns, "db-0", node, nil)
+	roles := w.admin.RbacV1().ClusterRoles()
+	role, err := roles.Get(w.t.Context(), "outrider-evacuation", metav1.GetOptions{})
+	must(w.t, err)
+	without := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "no-eviction"}}
+	for _, r := range role.Rules {
+		if !slices.Contains(r.Resources, "pods/eviction") {
+			without.Rules = append(without.Rules, r)
+		}
+	}
+	_, err = roles.Create(w.t.Context(), without, metav1.CreateOptions{})
+	must(w.t, err)
+	_, err = w.admin.RbacV1().ClusterRoleBindings().Create(w.t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "no-eviction"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "no-eviction"},
+		Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "no-eviction"}},
+	}, metav1.CreateOptions{})
+	must(w.t, err)
+	w.rights = w.cluster.Config()
+	w.rights.Impersonate = rest.ImpersonationConfig{UserName: "no-eviction"}
+	_, url := w.evacuator(evacuate.Config{})
+	c := call{url: url, token: w.token(ns, p, audience), body: releaseIn(5 * time.Minute)}
+	w.wait("the rights to be known", func() bool {
+		status, _ := c.do(w.t)
+		return status == http.StatusAccepted
+	})
+	a := w.wants(c, http.StatusAccepted, evacuate.Waiting)
+	if !strings.Contains(a.Message, "create pods/eviction") || !strings.Contains(a.Message, "manifests/base") {
+		w.t.Errorf("the answer is %+v", a)
+	}
+	w.wait("an event", func() bool { return w.told(ns, "EvacuationForbidden", "db-0") })
+	if w.told(ns, "EvacuationWaits", "db-0") {
+		w.t.Error("an Event speaks of a disruption budget")
+	}
+	c.body = releaseIn(time.Minute)
+	w.wants(c, http.StatusOK, evacuate.Deleted)
 }
 
 func testBare(w *world) {

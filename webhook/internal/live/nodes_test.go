@@ -3,6 +3,7 @@ package live_test
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"time"
@@ -151,6 +152,49 @@ func testLifted(w *world) {
 		w.t.Errorf("the node is left with annotations %v and taints %v", n.Annotations, n.Spec.Taints)
 	}
 	w.wait("an event", func() bool { return w.told("default", "NodeKept", alive) })
+}
+
+// testFalseNotice: a pod that nobody makes anew stays, and could have its node tainted again as soon as the taint is lifted.
+func testFalseNotice(w *world) {
+	ns, name := w.protected("false"), w.node("false-1", nil)
+	p := w.pod(ns, "db", name, bare)
+	other := w.pod(ns, "other", name, bare)
+	_, url := w.evacuator(evacuate.Config{})
+	c := call{url: url, token: w.token(ns, p, audience), body: releaseIn(time.Minute)}
+	if a := w.wants(c, http.StatusOK, evacuate.PreparedOnly); !a.Tainted {
+		w.t.Fatalf("the answer is %+v", a)
+	}
+	// Time goes by: the notice is moved into the past, taint and annotation alike.
+	past := time.Now().Add(-20 * time.Minute).UTC().Truncate(time.Second)
+	n, err := w.admin.CoreV1().Nodes().Get(w.t.Context(), name, metav1.GetOptions{})
+	must(w.t, err)
+	var note map[string]any
+	must(w.t, json.Unmarshal([]byte(n.Annotations[evacuate.Taint]), &note))
+	note["release_at"] = past
+	raw, err := json.Marshal(note)
+	must(w.t, err)
+	n.Annotations[evacuate.Taint] = string(raw)
+	for i := range n.Spec.Taints {
+		if n.Spec.Taints[i].Key == evacuate.Taint {
+			n.Spec.Taints[i].Value = past.Format(evacuate.ValueForm)
+		}
+	}
+	_, err = w.admin.CoreV1().Nodes().Update(w.t.Context(), n, metav1.UpdateOptions{})
+	must(w.t, err)
+	w.lead(evacuate.Config{})
+	w.wait("the taint to go", func() bool {
+		w.condition(name, corev1.NodeReady, corev1.ConditionTrue)
+		return w.taint(name) == ""
+	})
+	_, url = w.evacuator(evacuate.Config{}) // another replica
+	c.url, c.body = url, releaseIn(time.Minute)
+	if a := w.wants(c, http.StatusOK, evacuate.PreparedOnly); a.Tainted || w.taint(name) != "" {
+		w.t.Errorf("the same pod has its node tainted again: %+v, %s", a, w.taint(name))
+	}
+	c.token = w.token(ns, other, audience)
+	if a := w.wants(c, http.StatusOK, evacuate.PreparedOnly); !a.Tainted || w.taint(name) == "" {
+		w.t.Errorf("another pod is not believed: %+v", a)
+	}
 }
 
 func testDrain(w *world) {

@@ -21,7 +21,7 @@ const largestBody = 8 << 10
 const answerWithin = 8 * time.Second
 
 // Limits of one replica. A sidecar has little to say in a day; what comes more often than this is not one, or has run
-// wild. Whoever has no token costs the API server a TokenReview, and all of them together get this many.
+// wild. Whoever has no good token may still cost the API server a TokenReview, and all of them together get this many.
 const (
 	reviewsPerSecond = 20
 	reviewsBurst     = 60
@@ -79,8 +79,8 @@ func (r *Reporter) answer(ctx context.Context, w http.ResponseWriter, q *http.Re
 	if err != nil {
 		return none, refuse(Unauthenticated, "%v", err)
 	}
-	if !r.reviews.Allow() {
-		return none, refuse(TooMany, "too many reports at once: try again")
+	if err := r.reviews.Enter(q, token, r.now()); err != nil {
+		return none, refused(err)
 	}
 	c, err := caller.Authenticate(ctx, r.client, token)
 	if err != nil {
@@ -110,6 +110,8 @@ func refused(err error) error {
 	switch {
 	case errors.Is(err, caller.ErrInvalid):
 		return refuse(Unauthenticated, "%v", err)
+	case errors.Is(err, caller.ErrOften):
+		return refuse(TooMany, "%v", err)
 	case errors.Is(err, caller.ErrUnbound), errors.Is(err, caller.ErrGone):
 		return refuse(NoPod, "%v", err)
 	default:

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -17,6 +18,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
+
+// Tokens as they look; which of them is whose, only the API server knows.
+var good, unbound, others = jwt("good"), jwt("unbound"), jwt("others")
+
+func jwt(subject string) string {
+	part := base64.RawURLEncoding.EncodeToString
+	return part([]byte(`{"alg":"ES256"}`)) + "." + part([]byte(`{"aud":["outrider.dev"],"exp":4102444800,"sub":"`+subject+`"}`)) + ".c2lnbmF0dXJl"
+}
 
 // api plays the API server: it knows the token of one pod, db-0 with uid u1 of the namespace shop, and of a Deployment.
 type api struct {
@@ -41,9 +50,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		user := `"username":"system:serviceaccount:shop:default"`
 		switch review.Spec.Token {
-		case "a.b.c":
+		case good:
 			user += `,"extra":{"authentication.kubernetes.io/pod-name":["db-0"],"authentication.kubernetes.io/pod-uid":["u1"]}`
-		case "no.po.d":
+		case unbound:
 		default:
 			fmt.Fprint(w, `{"kind":"TokenReview","apiVersion":"authentication.k8s.io/v1","status":{"authenticated":false}}`)
 			return
@@ -124,7 +133,7 @@ func newHandler(t *testing.T) (*api, *written, *prometheus.Registry, func(token,
 
 func TestAReportIsToldOfPodAndWorkload(t *testing.T) {
 	_, events, _, send := newHandler(t)
-	if status, a := send("a.b.c", `{"kind":"notice_withdrawn","pod":"other","namespace":"kube-system","uid":"x"}`); status != http.StatusOK || a.Outcome != Noted {
+	if status, a := send(good, `{"kind":"notice_withdrawn","pod":"other","namespace":"kube-system","uid":"x"}`); status != http.StatusOK || a.Outcome != Noted {
 		t.Fatalf("%d %+v", status, a)
 	}
 	want := "Pod shop/db-0 u1 (nothing): Normal TerminationNoticeWithdrawn Report: the node is not released after all\n" +
@@ -143,13 +152,14 @@ func TestWhoMayNotReport(t *testing.T) {
 		outcome     Outcome
 	}{
 		"no token":             {body: body, status: 401, outcome: Unauthenticated},
+		"nothing of a JWT":     {token: "a.b.c", body: body, status: 401, outcome: Unauthenticated},
 		"no JWT":               {token: "abc", body: body, status: 401, outcome: Unauthenticated},
-		"a token of others":    {token: "x.y.z", body: body, status: 401, outcome: Unauthenticated},
-		"a token of no pod":    {token: "no.po.d", body: body, status: 403, outcome: NoPod},
-		"a pod made anew":      {change: func(a *api) { a.uid = "u9" }, token: "a.b.c", body: body, status: 403, outcome: NoPod},
-		"a namespace not ours": {change: func(a *api) { a.label = "" }, token: "a.b.c", body: body, status: 403, outcome: NotOurs},
-		"no report":            {token: "a.b.c", body: `{"kind":"Killing"}`, status: 400, outcome: BadRequest},
-		"a broken API server":  {change: func(a *api) { a.broken = true }, token: "a.b.c", body: body, status: 503, outcome: Unknown},
+		"a token of others":    {token: others, body: body, status: 401, outcome: Unauthenticated},
+		"a token of no pod":    {token: unbound, body: body, status: 403, outcome: NoPod},
+		"a pod made anew":      {change: func(a *api) { a.uid = "u9" }, token: good, body: body, status: 403, outcome: NoPod},
+		"a namespace not ours": {change: func(a *api) { a.label = "" }, token: good, body: body, status: 403, outcome: NotOurs},
+		"no report":            {token: good, body: `{"kind":"Killing"}`, status: 400, outcome: BadRequest},
+		"a broken API server":  {change: func(a *api) { a.broken = true }, token: good, body: body, status: 503, outcome: Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, events, _, send := newHandler(t)
@@ -169,11 +179,11 @@ func TestWhoMayNotReport(t *testing.T) {
 func TestAPodThatRunsWild(t *testing.T) {
 	a, events, reg, send := newHandler(t)
 	for range podBurst {
-		if status, answer := send("a.b.c", `{"kind":"protected"}`); status != http.StatusOK {
+		if status, answer := send(good, `{"kind":"protected"}`); status != http.StatusOK {
 			t.Fatalf("%d %+v", status, answer)
 		}
 	}
-	if status, answer := send("a.b.c", `{"kind":"protected"}`); status != http.StatusTooManyRequests || answer.Outcome != TooMany {
+	if status, answer := send(good, `{"kind":"protected"}`); status != http.StatusTooManyRequests || answer.Outcome != TooMany {
 		t.Errorf("%d %+v", status, answer)
 	}
 	if len(events.all) != 2*podBurst {
@@ -181,10 +191,17 @@ func TestAPodThatRunsWild(t *testing.T) {
 	}
 	before := a.reviews
 	for range reviewsBurst + 50 {
-		send("x.y.z", "")
+		send(others, "")
 	}
 	if n := a.reviews - before; n > reviewsBurst+20 {
 		t.Errorf("somebody without a token had the API server asked %d times", n)
+	}
+	before = a.reviews
+	for range 20 {
+		send("a.b.c", "")
+	}
+	if a.reviews != before {
+		t.Errorf("the API server was asked %d times about what is no token", a.reviews-before)
 	}
 	families, err := reg.Gather()
 	if err != nil {

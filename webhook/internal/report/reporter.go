@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,7 +37,7 @@ type Reporter struct {
 	recorder Recorder
 	metrics  *metrics
 	log      *slog.Logger
-	reviews  *rate.Limiter
+	reviews  *caller.Gate
 	pods     *caller.Limiter
 	now      func() time.Time
 }
@@ -53,7 +52,7 @@ func New(o Options) (*Reporter, error) {
 	}
 	return &Reporter{
 		client: o.Client, recorder: o.Recorder, metrics: newMetrics(o.Registerer), log: o.Log,
-		reviews: rate.NewLimiter(reviewsPerSecond, reviewsBurst), pods: caller.NewLimiter(podInterval, podBurst), now: time.Now,
+		reviews: caller.NewGate(reviewsPerSecond, reviewsBurst), pods: caller.NewLimiter(podInterval, podBurst), now: time.Now,
 	}, nil
 }
 
