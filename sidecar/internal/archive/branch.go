@@ -186,6 +186,12 @@ func (inv *Inventory) pieceAt(t wal.Timeline, at wal.LSN, owners []owned) (Piece
 	return best, best.Chunk != nil
 }
 
+// Whole tells whether a segment is sealed and its object holds all of it, so that its chunks say nothing more.
+func (inv *Inventory) Whole(s wal.Segment) bool {
+	info, ok := inv.Sealed[s]
+	return ok && info.End(inv.Size) == s.End(inv.Size)
+}
+
 func ownerOf(owners []owned, epoch uint64) *owned {
 	for i := range owners {
 		if owners[i].epoch == epoch {

@@ -33,11 +33,10 @@ func (k *keeper) expiredWAL() (segments []archive.SegmentInfo, chunks, sealed []
 		}
 	}
 	for s, all := range k.Inventory.Chunks {
-		info, isSealed := k.Inventory.Sealed[s]
 		switch {
 		case !k.isNeeded(s):
 			chunks = append(chunks, all...)
-		case isSealed && !info.Padded && info.Valid == int64(k.Inventory.Size):
+		case k.Inventory.Whole(s):
 			sealed = append(sealed, all...)
 		}
 	}

@@ -119,22 +119,23 @@ func resumeBase(inv *archive.Inventory, snapshots []archive.Backup, l Local) (wa
 	return first, found
 }
 
-// seal finds the first segment that is not sealed, at or after base, and the chunks that wait for their segment.
+// seal finds the first segment that is not sealed, at or after base, and the chunks that wait for their segment or have
+// been replaced by it. Those of a segment before a gap are neither: it will never be sealed, its file is gone, and they
+// are all there is of it.
 func (st *Start) seal(inv *archive.Inventory, t wal.Timeline, base wal.LSN) {
 	seg := inv.Size.SegmentAt(t, base)
 	if st.GapFrom != 0 {
 		seg = inv.Size.SegmentAt(t, st.Durable)
 	}
 	for seg.End(inv.Size) <= st.Durable {
-		s, ok := inv.Sealed[seg]
-		if !ok || s.Valid < int64(inv.Size) {
+		if !inv.Whole(seg) {
 			break
 		}
 		seg = seg.Next()
 	}
 	st.SealFrom = seg
 	for s, chunks := range inv.Chunks {
-		if s.Timeline == t && s.End(inv.Size) > base {
+		if s.Timeline == t && s.End(inv.Size) > base && (s.Number >= seg.Number || inv.Whole(s)) {
 			st.Chunks = append(st.Chunks, chunks...)
 		}
 	}

@@ -1,10 +1,15 @@
 package ship
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"testing"
 
 	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/archive/archivetest"
 	"outrider.dev/sidecar/internal/wal"
 )
 
@@ -111,4 +116,67 @@ func sealed(inv *archive.Inventory, t wal.Timeline, numbers ...uint64) {
 func chunk(inv *archive.Inventory, t wal.Timeline, epoch uint64, from, to wal.LSN) {
 	s := inv.Size.SegmentAt(t, from)
 	inv.Chunks[s] = append(inv.Chunks[s], archive.Chunk{Segment: s, Epoch: epoch, From: from, To: to})
+}
+
+// A gap makes shipping go on at a later segment. What came before it is in the archive as chunks alone, and its files are
+// gone: no restore to the last moments before the gap could do without them, so neither a batch nor a stop deletes them.
+func TestChunksBeforeAGapStay(t *testing.T) {
+	for name, c := range map[string]struct{ before, end wal.LSN }{
+		"the segment was being written": {before: wal.LSN(size), end: wal.LSN(size) + 4000},
+		"it was complete, not sealed":   {before: wal.LSN(size), end: wal.LSN(2*size) + 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, bucket := newDisk(1), archivetest.Memory()
+			w := claimed(t, bucket, c.before)
+			first := newShipper(t, d, w, c.before)
+			for at := c.before; at < c.end; at = min(at+maxStep, c.end) {
+				if err := first.ShipTo(t.Context(), min(at+maxStep, c.end)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := d.bytes(1, c.before, c.end)
+
+			inv, err := w.Inventory(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			flushed := wal.LSN(9*size) + 50
+			start, err := Resume(inv, nil, Local{Timeline: 1, Flushed: flushed, Has: func(wal.Segment) (bool, error) { return false, nil }})
+			if err != nil || start.GapFrom != c.end {
+				t.Fatalf("the gap begins at %s (%v), want %s", start.GapFrom, err, c.end)
+			}
+			second := New(Config{
+				Size: size, Epoch: 1, Timeline: 1, Durable: start.Durable, SealFrom: start.SealFrom, Chunks: start.Chunks, Store: w,
+				Open: d.open, Owner: func(context.Context) error { return nil }, Log: first.cfg.Log,
+			})
+			if err := errors.Join(second.ShipTo(t.Context(), flushed), second.SealRest(t.Context(), true), second.Sweep(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			if got := readBack(t, w, c.before); !bytes.Equal(got, want) {
+				t.Errorf("of %d bytes that were durable before the gap %d are left", len(want), len(got))
+			}
+		})
+	}
+}
+
+// maxStep makes a segment go up in several chunks.
+const maxStep = wal.LSN(size) / 3
+
+// A segment that could not be sealed lies in chunks, and goes on doing so when the next life begins with a gap.
+func TestChunksOfWhatCannotBeSealedStay(t *testing.T) {
+	d, bucket := newDisk(1), archivetest.Memory()
+	w := claimed(t, bucket, wal.LSN(size))
+	s := newShipper(t, d, w, wal.LSN(size))
+	end := wal.LSN(2*size) + 100
+	if err := errors.Join(s.ShipTo(t.Context(), wal.LSN(size)+100), s.ShipTo(t.Context(), end)); err != nil {
+		t.Fatal(err)
+	}
+	s.seal.drafts = map[wal.Segment]*archive.Draft{}
+	s.cfg.Open = func(seg wal.Segment) (Segment, error) { return nil, fmt.Errorf("open %s: %w", seg.Name(size), fs.ErrNotExist) }
+	if err := errors.Join(s.SealRest(t.Context(), false), s.Sweep(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := readBack(t, w, wal.LSN(size)), d.bytes(1, wal.LSN(size), end); !bytes.Equal(got, want) {
+		t.Errorf("of %d bytes that were durable %d are left", len(want), len(got))
+	}
 }

@@ -62,7 +62,8 @@ type Config struct {
 	SameFrom wal.LSN
 	// SealFrom is the first segment that is not sealed yet, at or before Durable's.
 	SealFrom wal.Segment
-	// Chunks are those that lie in the archive for segments not yet sealed; they go when their segment is sealed.
+	// Chunks are those that lie in the archive for segments not yet sealed; they go when their segment is sealed. Those
+	// of a segment before SealFrom go at once: it has to be sealed whole.
 	Chunks []archive.Chunk
 	Store  Store
 	Open   func(wal.Segment) (Segment, error)
