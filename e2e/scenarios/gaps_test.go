@@ -33,6 +33,7 @@ func TestGap(t *testing.T) {
 	o := w.Protect(p)
 	w.Load(p)()
 	must(t, p.Exec(whole(w), "create table before ()"))
+	edge := lsn(w, p)
 	caughtUp(w, o)
 	w.Terminate(o)
 	must(t, p.Exec(whole(w), "select pg_drop_replication_slot('outrider')"))
@@ -56,6 +57,10 @@ func TestGap(t *testing.T) {
 	w.NothingLost(w.Restore("again"))
 	text := fails(w, 6, "restore", "--pgdata", p.Data+".gap", "--target", inside)
 	says(t, text, "timeline 1", "WAL")
+	q := w.Restore("edge", "--target", edge) // the last commit before the gap, from what was never sealed
+	if n, err := q.Ask(whole(w), "select count(*)::text from pg_class where relname = 'before'"); err != nil || n != "1" {
+		t.Errorf("of what was committed last before the gap there are %s tables, %v", n, err)
+	}
 	out := fails(w, 0, "list")
 	says(t, out, "HOLES", " to 0/")
 }
