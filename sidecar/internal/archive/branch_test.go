@@ -306,6 +306,42 @@ func TestInventory(t *testing.T) {
 	}
 }
 
+// A writer that continues its own epoch after a clean stop leaves no new claim behind. Until it has replaced the padded
+// segment, whole ones may follow it: what tells is that the segment still has chunks.
+func TestInventoryKnowsThePaddingOfAContinuedEpoch(t *testing.T) {
+	a := archive.New(archivetest.Memory())
+	w := a.WAL(mib)
+	raw := walBytes(1, mib)
+	if err := errors.Join(a.ClaimEpoch(t.Context(), owner(1, 1, at(1, 0))), a.ClaimTimeline(t.Context(), fork(1, 0, at(1, 0), 1))); err != nil {
+		t.Fatal(err)
+	}
+	for n := uint64(1); n <= 6; n++ {
+		r := sealOf(segmentOf(1, n), 1, raw)
+		if n == 3 {
+			r = sealOf(segmentOf(1, n), 1, raw[:5000])
+		}
+		if _, err := w.Seal(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []archive.Chunk{piece(1, 1, at(3, 0), at(3, 5000)), piece(1, 1, at(3, 5000), at(4, 0))} {
+		if _, err := w.PutChunk(t.Context(), c, raw[c.From-at(3, 0):c.To-at(3, 0)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inv, err := w.Inventory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "S 0/100000-0/200000, S 0/200000-0/300000, S 0/300000-0/301388, e1 0/301388-0/400000, S 0/400000-0/500000, S 0/500000-0/600000, S 0/600000-0/700000"
+	if got := pieces(inv.Follow(1, at(1, 0), archive.MaxLSN)); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if inv.Whole(segmentOf(1, 3)) {
+		t.Error("zeros count as WAL")
+	}
+}
+
 func TestOvertaken(t *testing.T) {
 	inv := archive.Inventory{
 		Size: wal.DefaultSegmentSize, Claims: map[wal.Timeline]archive.TimelineClaim{1: {Timeline: 1, Epoch: 1}},

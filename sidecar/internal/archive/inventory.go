@@ -19,8 +19,8 @@ type Inventory struct {
 	// RawHistories holds the .history files as they are, to be laid down in a restore.
 	RawHistories map[wal.Timeline][]byte
 	// Sealed holds each segment of wal_005/. Valid is the segment size except for the padded ones that could matter:
-	// each timeline's last two are asked for, and those where one epoch followed another (a padded segment is only ever the
-	// last of an epoch).
+	// each timeline's last two are asked for, those where one epoch followed another, and those that still have chunks. A
+	// padded segment is the last of an epoch or has been continued, and then its chunks stay until it is replaced.
 	Sealed map[wal.Segment]SegmentInfo
 	// Chunks holds the chunks of each segment in order of position, then epoch.
 	Chunks map[wal.Segment][]Chunk
@@ -141,7 +141,8 @@ func (w *WAL) askForPadding(ctx context.Context, inv *Inventory) error {
 	for seg := range inv.Sealed {
 		_, next := inv.Sealed[seg.Next()]
 		_, overNext := inv.Sealed[seg.Next().Next()]
-		if !next || !overNext || handOver[seg] {
+		// A writer that continues its own epoch leaves no claim behind, only the chunks with which it went on.
+		if !next || !overNext || handOver[seg] || len(inv.Chunks[seg]) > 0 {
 			ask = append(ask, seg)
 		}
 	}
