@@ -198,7 +198,7 @@ func (a *app) waitForPredecessor(ctx context.Context, r root, before archive.Epo
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err == nil && receipt.Durable >= h.Durable || age > 2*time.Duration(h.Interval*float64(time.Second)) {
+	if err == nil && !receipt.Running && receipt.Durable >= h.Durable || age > 2*time.Duration(h.Interval*float64(time.Second)) {
 		return nil
 	}
 	wait := epoch.CheckInterval + time.Second

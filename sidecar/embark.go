@@ -166,6 +166,11 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 	if err != nil {
 		return nil, err
 	}
+	if continued && conn != nil { // without a server this is a stop, which writes a receipt at once
+		if err := g.goesOn(ctx, e); err != nil {
+			return nil, err
+		}
+	}
 	g.seek(maidenOf(inv, f, e, start.Durable, continued))
 	g.noteShipping(conn, f, e, start, continued)
 	v, err := g.newVoyage(conn, f, e, start, g.usable(inv, snapshots, f.files, start.GapFrom))

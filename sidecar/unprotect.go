@@ -74,6 +74,6 @@ func endEpoch(ctx context.Context, arch *archive.Archive, server postgres.Server
 		return err
 	}
 	r.Epoch, r.Writer, r.FinishedAt = last.Number, last.Writer, time.Now()
-	r.Clean, r.Reason = false, "unprotected by request: what was written since then is not in the archive"
+	r.Clean, r.Running, r.Reason = false, false, "unprotected by request: what was written since then is not in the archive"
 	return arch.PutReceipt(ctx, r)
 }

@@ -35,6 +35,8 @@ const beatsMissed = 3
 func (e ending) judge(claim archive.Epoch) verdict {
 	r, h := e.receipt(), e.Heartbeat
 	switch {
+	case r != nil && e.inventory.LostPast(e.Epoch, r.Timeline) < r.Durable:
+		return overtaken(*r, e.inventory.LostPast(e.Epoch, r.Timeline))
 	case r != nil && r.Clean:
 		return e.clean(*r)
 	case r != nil:
@@ -53,14 +55,38 @@ func (e ending) judge(claim archive.Epoch) verdict {
 	return e.vanished(claim)
 }
 
-// receipt is the one that counts; nil if there is none. A sidecar that is restarted in the same pod goes on with its
-// epoch, and its receipt is then of an earlier stop.
+// receipt is the one that counts; nil if there is none.
 func (e ending) receipt() *archive.Receipt {
-	r, h := e.Receipt, e.Heartbeat
-	if r != nil && h != nil && (h.Timeline > r.Timeline || h.Timeline == r.Timeline && h.Durable > r.Durable) {
+	if e.Receipt != nil && e.outlived(*e.Receipt) {
 		return nil
 	}
-	return r
+	return e.Receipt
+}
+
+// outlived tells whether a receipt is of an earlier stop: a sidecar that is restarted in the same pod goes on with its
+// epoch. It says so, but may be lost before it can, and a heartbeat comes once a minute. WAL of the epoch behind what the
+// receipt speaks of is proof enough.
+func (e ending) outlived(r archive.Receipt) bool {
+	h := e.Heartbeat
+	if r.Running || h != nil && (h.Timeline > r.Timeline || h.Timeline == r.Timeline && h.Durable > r.Durable) {
+		return true
+	}
+	for _, c := range e.claims {
+		if c.Timeline > r.Timeline {
+			return true
+		}
+	}
+	return e.inventory.WroteAfter(e.Epoch, r.Timeline, r.Durable)
+}
+
+// overtaken is the end of a writer that had been superseded and did not know it yet when it stopped.
+func overtaken(r archive.Receipt, at wal.LSN) verdict {
+	n := int64(r.Durable - at)
+	return verdict{
+		Outcome: outcomeInterrupted, Bytes: &n, Durable: &at,
+		Text: fmt.Sprintf("at %s: %s; but by then another epoch had taken over timeline %d from %s on", timeText(r.FinishedAt), r.Reason, r.Timeline, at),
+		Lost: fmt.Sprintf("%d bytes of WAL, from %s to %s: they were stored when the timeline was another writer's", n, at, r.Durable),
+	}
 }
 
 func (e ending) clean(r archive.Receipt) verdict {

@@ -12,7 +12,7 @@ import (
 func TestVerdict(t *testing.T) {
 	claim := archive.Epoch{Number: 3, Timeline: 1, Since: 2 * mib}
 	inventory := &archive.Inventory{Size: mib, Epochs: []archive.Epoch{claim}, Sealed: map[wal.Segment]archive.SegmentInfo{}}
-	for n := uint64(2); n < 8; n++ {
+	for n := uint64(2); n < 7; n++ {
 		s := wal.Segment{Timeline: 1, Number: n}
 		inventory.Sealed[s] = archive.SegmentInfo{Segment: s, Valid: mib}
 	}
@@ -21,6 +21,9 @@ func TestVerdict(t *testing.T) {
 			Epoch: 3, Clean: clean, Timeline: 1, Durable: durable, CheckpointEnd: checkpointEnd, LocalEnd: localEnd,
 			State: "shut down", Reason: "Postgres was still running", FinishedAt: time.Now(),
 		}
+	}
+	running := func(durable wal.LSN) *archive.Receipt {
+		return &archive.Receipt{Epoch: 3, Running: true, Timeline: 1, Durable: durable, FinishedAt: time.Now()}
 	}
 	beat := func(durable wal.LSN, age float64) *lastBeat {
 		return &lastBeat{Heartbeat: archive.Heartbeat{Epoch: 3, Timeline: 1, Durable: durable, Interval: 60}, Age: age, At: time.Now()}
@@ -38,20 +41,26 @@ func TestVerdict(t *testing.T) {
 			Receipt: receipt(true, 7*mib, 7*mib, 0), Successor: &archive.Epoch{Number: 4},
 			Fork: &archive.TimelineClaim{Timeline: 2, Parent: 1, Switch: 3 * mib, Target: "0/300000"},
 		}, claim, outcomeClean, `the next epoch went on from 0/300000, before the end`, 0},
-		{"a receipt that contradicts itself", ending{Receipt: receipt(true, 6*mib, 7*mib, 0)}, claim, outcomeInterrupted, "the receipt contradicts itself", -1},
-		{"interrupted, with a rest on the disk", ending{Receipt: receipt(false, 6*mib, 0, 6*mib+4096)}, claim, outcomeInterrupted, "4096 bytes of WAL, from 0/600000 to 0/601000", 4096},
-		{"interrupted, everything shipped", ending{Receipt: receipt(false, 6*mib, 0, 6*mib)}, claim, outcomeInterrupted, "nothing that was on the disk", -1},
-		{"interrupted, Postgres went on", ending{Receipt: receipt(false, 6*mib, 0, 0)}, claim, outcomeInterrupted, "what was committed after 0/600000, if anything", -1},
+		{"a receipt that contradicts itself", ending{Receipt: receipt(true, 7*mib, 8*mib, 0)}, claim, outcomeInterrupted, "the receipt contradicts itself", -1},
+		{"interrupted, with a rest on the disk", ending{Receipt: receipt(false, 7*mib, 0, 7*mib+4096)}, claim, outcomeInterrupted, "4096 bytes of WAL, from 0/700000 to 0/701000", 4096},
+		{"interrupted, everything shipped", ending{Receipt: receipt(false, 7*mib, 0, 7*mib)}, claim, outcomeInterrupted, "nothing that was on the disk", -1},
+		{"interrupted, Postgres went on", ending{Receipt: receipt(false, 7*mib, 0, 0)}, claim, outcomeInterrupted, "what was committed after 0/700000, if anything", -1},
 		{"alive", ending{Heartbeat: beat(6*mib, 50)}, claim, outcomeRunning, "nothing so far", -1},
 		{"alive again after a restart of the sidecar", ending{Receipt: receipt(false, 5*mib, 0, 0), Heartbeat: beat(6*mib, 50)}, claim, outcomeRunning, "nothing so far", -1},
-		{"gone without a word", ending{Heartbeat: beat(6*mib, 900)}, claim, outcomeVanished, "what was committed after 0/800000, if anything", -1},
-		{"alive, but another one has taken over", ending{Heartbeat: beat(6*mib, 5), Successor: &archive.Epoch{Number: 4}}, claim, outcomeVanished, "what was committed after 0/800000", -1},
+		{"gone without a word", ending{Heartbeat: beat(6*mib, 900)}, claim, outcomeVanished, "what was committed after 0/700000, if anything", -1},
+		{"alive, but another one has taken over", ending{Heartbeat: beat(6*mib, 5), Successor: &archive.Epoch{Number: 4}}, claim, outcomeVanished, "what was committed after 0/700000", -1},
 		{
 			"gone, and its disk went on",
 			ending{Heartbeat: beat(6*mib, 900), Successor: &archive.Epoch{Number: 4, Timeline: 1, Since: 7 * mib}},
 			claim, outcomeVanished,
 			"nothing: epoch 4 went on with the same disk from 0/700000", -1,
 		},
+		{"gone without a word, after a clean stop of the same instance", ending{Receipt: running(6 * mib), Heartbeat: beat(6*mib, 900)}, claim, outcomeVanished, "what was committed after 0/700000, if anything", -1},
+		{"alive again, and says so", ending{Receipt: running(6 * mib), Heartbeat: beat(6*mib, 5)}, claim, outcomeRunning, "nothing so far", -1},
+		{"a receipt that the WAL has overtaken", ending{Receipt: receipt(true, 6*mib, 6*mib, 0), Heartbeat: beat(6*mib, 900)}, claim, outcomeVanished, "what was committed after 0/700000, if anything", -1},
+		{"a receipt that a promotion has overtaken", ending{
+			Receipt: receipt(true, 7*mib, 7*mib, 0), claims: []archive.TimelineClaim{{Timeline: 2, Epoch: 3, Parent: 1, Switch: 7 * mib}},
+		}, claim, outcomeVanished, "what was committed after 0/700000, if anything", -1},
 		{"a restore that was given up", ending{}, archive.Epoch{Number: 3}, outcomeNothing, "it never wrote", -1},
 	}
 	for _, c := range cases {
@@ -64,5 +73,26 @@ func TestVerdict(t *testing.T) {
 		if v.Outcome != c.want || !strings.Contains(v.Lost, c.lost) || bytes != c.bytes || v.Text == "" {
 			t.Errorf("%s: %+v (%d bytes), want %s, %q, %d bytes", c.name, v, bytes, c.want, c.lost, c.bytes)
 		}
+	}
+}
+
+// What another epoch wrote on the same timeline says nothing about the receipt of the one before it.
+func TestReceiptOutlivesItsSuccessor(t *testing.T) {
+	claim := archive.Epoch{Number: 3, Timeline: 1, Since: 2 * mib}
+	next := archive.Epoch{Number: 4, Timeline: 1, Since: 5 * mib}
+	inventory := &archive.Inventory{Size: mib, Epochs: []archive.Epoch{claim, next}, Sealed: map[wal.Segment]archive.SegmentInfo{}}
+	for n := uint64(2); n < 7; n++ {
+		s := wal.Segment{Timeline: 1, Number: n}
+		inventory.Sealed[s] = archive.SegmentInfo{Segment: s, Valid: mib}
+	}
+	e := ending{Epoch: 3, inventory: inventory, Successor: &next}
+	e.Receipt = &archive.Receipt{Epoch: 3, Clean: true, Timeline: 1, Durable: 5 * mib, CheckpointEnd: 5 * mib}
+	if v := e.judge(claim); v.Outcome != outcomeClean || v.Lost != "nothing" {
+		t.Errorf("a clean stop, and its disk went on: %+v", v)
+	}
+	// It did not know yet that it was superseded, and both wrote.
+	e.Receipt = &archive.Receipt{Epoch: 3, Clean: true, Timeline: 1, Durable: 5*mib + 100, CheckpointEnd: 5*mib + 100}
+	if v := e.judge(claim); v.Outcome == outcomeClean || v.Bytes == nil || *v.Bytes != 100 || !strings.Contains(v.Lost, "0/500000 to 0/500064") {
+		t.Errorf("the next epoch began before the receipt's end: %+v", v)
 	}
 }

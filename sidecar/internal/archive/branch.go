@@ -99,49 +99,6 @@ func (inv *Inventory) parent(t wal.Timeline) (parent wal.Timeline, from wal.LSN,
 	return 0, 0, nil // a first timeline; what lies before the archive's first segment is simply not there
 }
 
-// owned is a stretch of a timeline that one epoch owns.
-type owned struct {
-	epoch    uint64
-	from, to wal.LSN
-}
-
-// owners tells, for timeline t, which epoch owns which stretch: the epoch that claimed the timeline first, later ones
-// from where they said they continue it.
-func (inv *Inventory) owners(t wal.Timeline) []owned {
-	var all []owned
-	if c, ok := inv.Claims[t]; ok {
-		all = append(all, owned{epoch: c.Epoch, to: MaxLSN}) // from 0: the fork segment begins before the switch
-	}
-	for _, e := range inv.Epochs {
-		if e.Timeline != t || (len(all) > 0 && e.Number <= all[len(all)-1].epoch) {
-			continue
-		}
-		from := e.Since
-		if len(all) == 0 {
-			from = 0
-		}
-		for i := range all {
-			all[i].to = min(all[i].to, from)
-		}
-		all = append(all, owned{epoch: e.Number, from: from, to: MaxLSN})
-	}
-	return all
-}
-
-// Overtaken tells whether a snapshot ends where another writer than its own had begun to own the timeline: then what it
-// holds is not what the archive's WAL leads to. It is false where that cannot be told.
-func (inv *Inventory) Overtaken(k Backup) bool {
-	if k.Manifest == nil {
-		return false
-	}
-	for _, o := range inv.owners(k.Timeline()) {
-		if o.epoch == k.Manifest.Epoch {
-			return k.Stop() > o.to
-		}
-	}
-	return false
-}
-
 // Piece is a stretch of WAL inside one segment and where it is: in the sealed object, or in a chunk.
 type Piece struct {
 	Segment  wal.Segment
@@ -190,15 +147,6 @@ func (inv *Inventory) pieceAt(t wal.Timeline, at wal.LSN, owners []owned) (Piece
 func (inv *Inventory) Whole(s wal.Segment) bool {
 	info, ok := inv.Sealed[s]
 	return ok && info.End(inv.Size) == s.End(inv.Size)
-}
-
-func ownerOf(owners []owned, epoch uint64) *owned {
-	for i := range owners {
-		if owners[i].epoch == epoch {
-			return &owners[i]
-		}
-	}
-	return nil
 }
 
 // End is the first position at or after from that is not in the archive on timeline t.

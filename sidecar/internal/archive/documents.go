@@ -67,7 +67,10 @@ type Receipt struct {
 	Format int    `json:"format"`
 	Epoch  uint64 `json:"epoch"`
 	// Clean is the proof that nothing is missing: pg_control says shut down, and Durable is at or past CheckpointEnd.
-	Clean         bool         `json:"clean"`
+	Clean bool `json:"clean"`
+	// Running says that it has not ended: its owner has come back after a stop, and what the receipt of that stop said
+	// holds no longer.
+	Running       bool         `json:"running,omitempty"`
 	Reason        string       `json:"reason"` // in words, why it is clean or not
 	Timeline      wal.Timeline `json:"timeline"`
 	Durable       wal.LSN      `json:"durable"`
