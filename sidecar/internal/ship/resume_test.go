@@ -172,7 +172,9 @@ func TestChunksOfWhatCannotBeSealedStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.seal.drafts = map[wal.Segment]*archive.Draft{}
-	s.cfg.Open = func(seg wal.Segment) (Segment, error) { return nil, fmt.Errorf("open %s: %w", seg.Name(size), fs.ErrNotExist) }
+	s.cfg.Open = func(seg wal.Segment) (Segment, error) {
+		return nil, fmt.Errorf("open %s: %w", seg.Name(size), fs.ErrNotExist)
+	}
 	if err := errors.Join(s.SealRest(t.Context(), false), s.Sweep(t.Context())); err != nil {
 		t.Fatal(err)
 	}
