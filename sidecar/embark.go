@@ -248,9 +248,13 @@ func (g *guard) claimTimeline(ctx context.Context, inv *archive.Inventory, f fac
 
 func (g *guard) newVoyage(conn *postgres.Conn, f facts, e archive.Epoch, start ship.Start, snapshots []archive.Backup) (*voyage, error) {
 	v := &voyage{guard: g, conn: conn, facts: f, epoch: e, snapshots: snapshots, gapFrom: start.GapFrom, done: make(chan struct{}), caughtUp: make(chan struct{})}
+	owners := start.Owners
+	if e.Timeline == f.server.Timeline {
+		owners = owners.With(e)
+	}
 	v.ship = ship.New(ship.Config{
 		Size: f.server.SegmentSize, Epoch: e.Number, Timeline: f.server.Timeline, Durable: start.Durable, SealFrom: start.SealFrom, SameFrom: start.SameFrom(),
-		Chunks: start.Chunks, Store: g.arch.WAL(f.server.SegmentSize), Open: f.files.open, Owner: v.owner, Log: g.log, Metrics: g.ships,
+		Chunks: start.Chunks, Owners: owners, Store: g.arch.WAL(f.server.SegmentSize), Open: f.files.open, Owner: v.owner, Log: g.log, Metrics: g.ships,
 	})
 	v.keeper = epoch.NewKeeper(g.arch, e, v.ship.Durable, g.log)
 	if conn == nil {

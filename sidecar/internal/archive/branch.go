@@ -110,7 +110,7 @@ type Piece struct {
 // the next byte is not in the archive (or is beyond limit).
 func (inv *Inventory) Follow(t wal.Timeline, from, limit wal.LSN) []Piece {
 	var pieces []Piece
-	owners := inv.owners(t)
+	owners := inv.Owners(t)
 	for at := from; at < limit; {
 		p, ok := inv.pieceAt(t, at, owners)
 		if !ok {
@@ -123,14 +123,14 @@ func (inv *Inventory) Follow(t wal.Timeline, from, limit wal.LSN) []Piece {
 	return pieces
 }
 
-func (inv *Inventory) pieceAt(t wal.Timeline, at wal.LSN, owners []owned) (Piece, bool) {
+func (inv *Inventory) pieceAt(t wal.Timeline, at wal.LSN, owners Owners) (Piece, bool) {
 	seg := inv.Size.SegmentAt(t, at)
-	if s, ok := inv.Sealed[seg]; ok && at < s.End(inv.Size) {
-		return Piece{Segment: seg, From: at, To: s.End(inv.Size)}, true
+	if s, ok := inv.Sealed[seg]; ok && at < owners.end(s, inv.Size) {
+		return Piece{Segment: seg, From: at, To: owners.end(s, inv.Size)}, true
 	}
 	best := Piece{Segment: seg, From: at, To: at}
 	for _, c := range inv.Chunks[seg] {
-		o := ownerOf(owners, c.Epoch)
+		o := owners.find(c.Epoch)
 		if o == nil {
 			continue
 		}
@@ -141,12 +141,6 @@ func (inv *Inventory) pieceAt(t wal.Timeline, at wal.LSN, owners []owned) (Piece
 		}
 	}
 	return best, best.Chunk != nil
-}
-
-// Whole tells whether a segment is sealed and its object holds all of it, so that its chunks say nothing more.
-func (inv *Inventory) Whole(s wal.Segment) bool {
-	info, ok := inv.Sealed[s]
-	return ok && info.End(inv.Size) == s.End(inv.Size)
 }
 
 // End is the first position at or after from that is not in the archive on timeline t.

@@ -25,6 +25,7 @@ type world struct {
 	epochs    []archive.Epoch
 	histories map[wal.Timeline]wal.History
 	padded    map[wal.Segment]int64
+	sealedBy  map[wal.Segment]uint64 // an epoch
 }
 
 func (w world) inventory() *archive.Inventory {
@@ -39,6 +40,14 @@ func (w world) inventory() *archive.Inventory {
 	for s, valid := range w.padded {
 		inv.Sealed[s] = archive.SegmentInfo{Segment: s, Valid: valid, Known: true, Padded: true}
 	}
+	for s, epoch := range w.sealedBy {
+		info, padded := inv.Sealed[s]
+		if !padded {
+			info = archive.SegmentInfo{Segment: s, Valid: mib, Known: true}
+		}
+		info.Epoch = epoch
+		inv.Sealed[s] = info
+	}
 	return inv
 }
 
@@ -48,6 +57,13 @@ func piece(t wal.Timeline, epoch uint64, from, to wal.LSN) archive.Chunk {
 
 func owner(n uint64, t wal.Timeline, since wal.LSN) archive.Epoch {
 	return archive.Epoch{Number: n, Timeline: t, Since: since}
+}
+
+// replacing is an owner that replaces what others have sealed past its start.
+func replacing(n uint64, t wal.Timeline, since wal.LSN) archive.Epoch {
+	e := owner(n, t, since)
+	e.Replaces = true
+	return e
 }
 
 func left(parents ...wal.Switch) wal.History { return parents }
@@ -339,6 +355,37 @@ func TestInventoryKnowsThePaddingOfAContinuedEpoch(t *testing.T) {
 	}
 	if inv.Whole(segmentOf(1, 3)) {
 		t.Error("zeros count as WAL")
+	}
+}
+
+// A superseded writer may have sealed any number of segments before it noticed. Each of them is asked whose it is.
+func TestInventoryKnowsWhoSealed(t *testing.T) {
+	a := archive.New(archivetest.Memory())
+	w := a.WAL(mib)
+	err := errors.Join(a.ClaimTimeline(t.Context(), fork(1, 0, at(1, 0), 1)), a.ClaimEpoch(t.Context(), owner(1, 1, at(1, 0))),
+		a.ClaimEpoch(t.Context(), replacing(2, 1, at(3, 5000))))
+	for n := uint64(1); n <= 20; n++ {
+		epoch := uint64(1)
+		if n == 3 || n > 9 { // segment 3 was replaced, 4 to 9 not yet
+			epoch = 2
+		}
+		_, serr := w.Seal(t.Context(), sealOf(segmentOf(1, n), epoch, walBytes(epoch, mib)))
+		err = errors.Join(err, serr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, err := w.Inventory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := inv.End(1, at(1, 0)); end != at(4, 0) {
+		t.Errorf("the WAL ends at %s, want %s", end, at(4, 0))
+	}
+	for n := uint64(1); n <= 20; n++ {
+		if got, want := inv.Whole(segmentOf(1, n)), n <= 3 || n > 9; got != want {
+			t.Errorf("segment %d counts as whole: %t, want %t", n, got, want)
+		}
 	}
 }
 

@@ -39,6 +39,9 @@ type Epoch struct {
 	// restore, which will own what it promotes to: its TimelineClaim says so later.
 	Timeline wal.Timeline `json:"timeline,omitempty"`
 	Since    wal.LSN      `json:"since,omitempty"`
+	// Replaces says that the writer replaces whatever an earlier epoch has sealed past Since, even where it is equal: until
+	// then such an object counts only up to there. Writers of old took over what was equal, and then it counts whole.
+	Replaces bool `json:"replaces,omitempty"`
 	// TakeOver is the id of the other Kubernetes cluster whose epoch was continued on request.
 	TakeOver string `json:"take_over,omitempty"`
 }

@@ -81,6 +81,28 @@ func TestFollow(t *testing.T) {
 			claims: []archive.TimelineClaim{fork(2, 1, at(1, 50), 5)}, epochs: []archive.Epoch{owner(5, 0, 0), owner(6, 0, 0)},
 			chunks: []archive.Chunk{piece(2, 5, at(1, 0), at(1, 60)), piece(2, 6, at(1, 0), at(1, 900)), piece(2, 6, at(1, 60), at(1, 950))},
 		}, at(1, 0), archive.MaxLSN, "e5 0/100000-0/10003C"},
+		{"what a superseded writer sealed past its successor's start belongs to nobody", world{
+			claims: []archive.TimelineClaim{first}, epochs: []archive.Epoch{owner(1, 1, at(1, 0)), replacing(2, 1, at(1, 100))},
+			sealedBy: map[wal.Segment]uint64{segmentOf(1, 1): 1, segmentOf(1, 2): 1},
+		}, at(1, 0), archive.MaxLSN, "S 0/100000-0/100064"},
+		{"and the successor's chunks count from there", world{
+			claims: []archive.TimelineClaim{first}, epochs: []archive.Epoch{owner(1, 1, at(1, 0)), replacing(2, 1, at(1, 100))},
+			sealedBy: map[wal.Segment]uint64{segmentOf(1, 1): 1, segmentOf(1, 2): 2},
+			chunks:   []archive.Chunk{piece(1, 1, at(1, 0), at(1, 300)), piece(1, 2, at(1, 100), at(2, 0))},
+		}, at(1, 0), archive.MaxLSN, "S 0/100000-0/100064, e2 0/100064-0/200000, S 0/200000-0/300000"},
+		{"padding that a superseded writer left past its successor's start", world{
+			claims: []archive.TimelineClaim{first}, epochs: []archive.Epoch{owner(1, 1, at(1, 0)), replacing(2, 1, at(1, 100))},
+			padded: map[wal.Segment]int64{segmentOf(1, 1): 300}, sealedBy: map[wal.Segment]uint64{segmentOf(1, 1): 1},
+			chunks: []archive.Chunk{piece(1, 2, at(1, 100), at(1, 200))},
+		}, at(1, 0), archive.MaxLSN, "S 0/100000-0/100064, e2 0/100064-0/1000C8"},
+		{"a successor of old took over what was equal", world{
+			claims: []archive.TimelineClaim{first}, epochs: []archive.Epoch{owner(1, 1, at(1, 0)), owner(2, 1, at(1, 0))},
+			sealedBy: map[wal.Segment]uint64{segmentOf(1, 1): 2, segmentOf(1, 2): 1, segmentOf(1, 3): 2},
+		}, at(1, 0), archive.MaxLSN, "S 0/100000-0/200000, S 0/200000-0/300000, S 0/300000-0/400000"},
+		{"what a later epoch sealed for the one that owned it counts", world{
+			claims: []archive.TimelineClaim{first}, epochs: []archive.Epoch{owner(1, 1, at(1, 0)), replacing(2, 1, at(1, 100))},
+			sealedBy: map[wal.Segment]uint64{segmentOf(1, 1): 7},
+		}, at(1, 0), archive.MaxLSN, "S 0/100000-0/200000"},
 		{"another timeline's chunks", world{
 			claims: []archive.TimelineClaim{first}, chunks: []archive.Chunk{piece(2, 1, at(1, 0), at(1, 60))},
 		}, at(1, 0), archive.MaxLSN, ""},

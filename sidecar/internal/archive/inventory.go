@@ -20,7 +20,8 @@ type Inventory struct {
 	RawHistories map[wal.Timeline][]byte
 	// Sealed holds each segment of wal_005/. Valid is the segment size except for the padded ones that could matter:
 	// each timeline's last two are asked for, those where one epoch followed another, and those that still have chunks. A
-	// padded segment is the last of an epoch or has been continued, and then its chunks stay until it is replaced.
+	// padded segment is the last of an epoch or has been continued, and then its chunks stay until it is replaced. The
+	// writer is known of the same ones, and of those that a superseded writer has sealed after its end.
 	Sealed map[wal.Segment]SegmentInfo
 	// Chunks holds the chunks of each segment in order of position, then epoch.
 	Chunks map[wal.Segment][]Chunk
@@ -50,7 +51,7 @@ func (w *WAL) Inventory(ctx context.Context) (*Inventory, error) {
 	for _, c := range claims {
 		inv.Claims[c.Timeline] = c
 	}
-	return inv, w.askForPadding(ctx, inv)
+	return inv, w.askForDetails(ctx, inv)
 }
 
 func (w *WAL) listChunks(ctx context.Context, inv *Inventory) error {
@@ -127,16 +128,9 @@ func (w *WAL) readHistories(ctx context.Context, inv *Inventory, keys []string) 
 	return nil
 }
 
-func (w *WAL) askForPadding(ctx context.Context, inv *Inventory) error {
-	// Where an epoch went on with a timeline its predecessor may have left a padded segment. Segments are sealed in
-	// parallel, so it can be further from the end than the last two.
-	handOver := map[wal.Segment]bool{}
-	for _, e := range inv.Epochs {
-		if e.Timeline != 0 && e.Since != 0 {
-			handOver[inv.Size.SegmentAt(e.Timeline, e.Since)] = true
-			handOver[inv.Size.SegmentBefore(e.Timeline, e.Since)] = true
-		}
-	}
+// askForDetails asks for what a listing does not show of sealed segments: padding, and who wrote them.
+func (w *WAL) askForDetails(ctx context.Context, inv *Inventory) error {
+	handOver := inv.handOvers()
 	var ask []wal.Segment
 	for seg := range inv.Sealed {
 		_, next := inv.Sealed[seg.Next()]
@@ -146,6 +140,56 @@ func (w *WAL) askForPadding(ctx context.Context, inv *Inventory) error {
 			ask = append(ask, seg)
 		}
 	}
+	asked := map[wal.Segment]bool{}
+	for len(ask) > 0 {
+		if err := w.askFor(ctx, inv, ask); err != nil {
+			return err
+		}
+		for _, seg := range ask {
+			asked[seg] = true
+		}
+		ask = inv.strays(ask, asked)
+	}
+	return nil
+}
+
+// handOvers are the segments where an epoch went on with a timeline: its predecessor may have left a padded one there.
+// Segments are sealed in parallel, so it can be further from the end than the last two. A predecessor that lived on may
+// have sealed them with what does not count.
+func (inv *Inventory) handOvers() map[wal.Segment]bool {
+	all := map[wal.Segment]bool{}
+	for _, e := range inv.Epochs {
+		if e.Timeline == 0 || e.Since == 0 {
+			continue
+		}
+		seg := inv.Size.SegmentAt(e.Timeline, e.Since)
+		all[seg], all[inv.Size.SegmentBefore(e.Timeline, e.Since)] = true, true
+		if e.Replaces {
+			all[seg.Next()], all[seg.Next().Next()] = true, true
+		}
+	}
+	return all
+}
+
+// strays are the two segments behind each of seen that a superseded writer has sealed past its end. It did so one after
+// the other, two at a time: where none of two is its own, none behind them is.
+func (inv *Inventory) strays(seen []wal.Segment, asked map[wal.Segment]bool) []wal.Segment {
+	var more []wal.Segment
+	for _, seg := range seen {
+		info, ok := inv.Sealed[seg]
+		if !ok || inv.Owners(seg.Timeline).end(info, inv.Size) == info.End(inv.Size) {
+			continue
+		}
+		for _, next := range []wal.Segment{seg.Next(), seg.Next().Next()} {
+			if _, sealed := inv.Sealed[next]; sealed && !asked[next] && !slices.Contains(more, next) {
+				more = append(more, next)
+			}
+		}
+	}
+	return more
+}
+
+func (w *WAL) askFor(ctx context.Context, inv *Inventory, ask []wal.Segment) error {
 	infos, err := readEach(ctx, ask, func(ctx context.Context, seg wal.Segment) (SegmentInfo, error) {
 		info, err := w.StatSegment(ctx, seg)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -162,11 +162,11 @@ func TestPaddedSegment(t *testing.T) {
 			if _, err := w.Seal(t.Context(), longer); !errors.Is(err, archive.ErrConflict) {
 				t.Errorf("its continuation, by one who may not replace: %v, want %v", err, archive.ErrConflict)
 			}
-			foreign.ReplacePadded = true
+			foreign.Replace = true
 			if _, err := w.Seal(t.Context(), foreign); !errors.Is(err, archive.ErrConflict) {
 				t.Errorf("other content, by one who may replace: %v, want %v", err, archive.ErrConflict)
 			}
-			longer.ReplacePadded = true
+			longer.Replace = true
 			for range 2 {
 				if info, err := w.Seal(t.Context(), longer); err != nil || info.Padded || info.Epoch != 2 {
 					t.Fatalf("its continuation, by its owner: %+v, %v", info, err)
@@ -191,7 +191,7 @@ func TestPaddedContinuedByPadded(t *testing.T) {
 	seg, raw := segmentOf(1, 7), walBytes(1, mib)
 	for epoch, valid := range []int{1000, 1000, 50_000, mib - 1, mib} {
 		r := sealOf(seg, uint64(epoch), raw[:valid])
-		r.ReplacePadded = true
+		r.Replace = true
 		if info, err := w.Seal(t.Context(), r); err != nil || info.Valid != int64(valid) {
 			t.Fatalf("%d valid bytes: %+v, %v", valid, info, err)
 		}
@@ -372,6 +372,49 @@ func TestStatSegment(t *testing.T) {
 		}
 		if _, err := w.StatSegment(t.Context(), seg); !errors.Is(err, archive.ErrCorrupt) {
 			t.Errorf("length %q: %v, want %v", length, err, archive.ErrCorrupt)
+		}
+	}
+}
+
+// TestSealOverASupersededWriter: what was sealed past the start of the owner counts only up to there, equal or not.
+func TestSealOverASupersededWriter(t *testing.T) {
+	for name, z := range sizes {
+		for what, change := range map[string]int{"equal": -1, "differs after the owner's start": 6000, "differs before it": 4000} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				w := archive.New(archivetest.Memory()).WAL(z)
+				seg, ours := segmentOf(1, 7), walBytes(1, int(z))
+				theirs := bytes.Clone(ours)
+				if change >= 0 {
+					theirs[change] ^= 1
+				}
+				if _, err := w.Seal(t.Context(), sealOf(seg, 1, theirs)); err != nil {
+					t.Fatal(err)
+				}
+				r := sealOf(seg, 2, ours)
+				r.Owners = archive.Owners{}.With(archive.Epoch{Number: 1}).With(archive.Epoch{Number: 2, Since: seg.Start(z) + 5000, Replaces: true})
+				_, err := w.Seal(t.Context(), r)
+				if change == 4000 {
+					if !errors.Is(err, archive.ErrConflict) || errors.Is(err, archive.ErrReplaceable) {
+						t.Errorf("another history: %v, want %v", err, archive.ErrConflict)
+					}
+					return
+				}
+				if !errors.Is(err, archive.ErrConflict) || !errors.Is(err, archive.ErrReplaceable) {
+					t.Errorf("not asked whether it owns the timeline: %v, want %v", err, archive.ErrReplaceable)
+				}
+				r.Replace = true
+				for range 2 {
+					if _, err := w.Seal(t.Context(), r); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got, info := readSealed(t, w, seg); !bytes.Equal(got, ours) || info.Epoch != 2 {
+					t.Errorf("it is epoch %d's", info.Epoch)
+				}
+				if _, err := w.Seal(t.Context(), sealOf(seg, 1, theirs)); (err == nil) != (change < 0) {
+					t.Errorf("the superseded writer seals it again: %v", err)
+				}
+			})
 		}
 	}
 }

@@ -112,9 +112,13 @@ func (j *sealing) stream(ctx context.Context, key string, options PutOptions) (O
 }
 
 // reconcile compares with the object that exists already, and decides whether it is as good as ours, is to be
-// replaced, or is somebody else's.
+// replaced, or is somebody else's. One that is equal and does not count to the end is not as good: readers would still
+// look for the rest elsewhere.
 func (j *sealing) reconcile(ctx context.Context) (SegmentInfo, error) {
-	there, theirs, err := j.w.readBack(ctx, j.r.Segment, j.r.Valid)
+	counts := func(there SegmentInfo) int64 {
+		return min(j.r.Valid, int64(j.r.Owners.end(there, j.w.Size)-j.r.Segment.Start(j.w.Size)))
+	}
+	there, theirs, err := j.w.readBack(ctx, j.r.Segment, counts)
 	if errors.Is(err, ErrCorrupt) && there.Known && there.Valid == j.r.Valid && there.SHA256 == j.sum {
 		// It was to hold just these bytes and does not: the upload of an earlier life went wrong.
 		return j.put(ctx, true)
@@ -122,19 +126,19 @@ func (j *sealing) reconcile(ctx context.Context) (SegmentInfo, error) {
 	if err != nil {
 		return there, fmt.Errorf("comparing with the segment that is there: %w", err)
 	}
-	ours := j.sum
-	if there.Valid < j.r.Valid {
-		if ours, err = hashPrefix(j.r.Raw, there.Valid); err != nil {
+	ours, n := j.sum, counts(there)
+	if n < j.r.Valid {
+		if ours, err = hashPrefix(j.r.Raw, n); err != nil {
 			return there, fmt.Errorf("reading segment %s to compare it: %w", j.r.Segment.Name(j.w.Size), err)
 		}
 	}
 	switch {
 	case ours != theirs:
 		return there, j.w.conflict(j.r, there)
-	case there.Valid >= j.r.Valid:
+	case n == j.r.Valid:
 		return there, nil
-	case !there.Padded || !j.r.ReplacePadded:
-		return there, j.w.conflict(j.r, there)
+	case !j.r.Replace:
+		return there, fmt.Errorf("%w: %w", j.w.conflict(j.r, there), ErrReplaceable)
 	}
 	return j.put(ctx, true)
 }

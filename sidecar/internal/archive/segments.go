@@ -58,13 +58,19 @@ type SealRequest struct {
 	Valid int64
 	// Draft is used instead of Raw where it is complete: what the chunks of the segment have left. It may be nil.
 	Draft *Draft
-	// ReplacePadded allows replacing an object that is padded and whose valid bytes are a prefix of Raw. The caller has
-	// made sure that it owns the current epoch of this very timeline.
-	ReplacePadded bool
+	// Owners of the timeline tell what of an object that is there counts. Without them all of it does.
+	Owners Owners
+	// Replace allows replacing an object of which less counts than is to be sealed, and that much is a prefix of Raw: a
+	// padded one, or one that a superseded writer has sealed past its end. The caller has made sure that it owns the
+	// current epoch of this very timeline.
+	Replace bool
 }
 
-// Seal stores a segment. Equal content that is already there is success, and so is a longer object that begins with
-// the same bytes; other content is ErrConflict. What is there is believed only after it was read back.
+// ErrReplaceable says, with ErrConflict, that SealRequest.Replace would help.
+var ErrReplaceable = errors.New("the owner of the timeline may replace it")
+
+// Seal stores a segment. Equal content that is already there and counts is success, and so is a longer object that begins
+// with the same bytes; other content is ErrConflict. What is there is believed only after it was read back.
 func (w *WAL) Seal(ctx context.Context, r SealRequest) (SegmentInfo, error) {
 	if r.Valid <= 0 || r.Valid > int64(w.Size) {
 		return SegmentInfo{}, fmt.Errorf("sealing %s: %d valid bytes do not fit a segment of %d", r.Segment.Name(w.Size), r.Valid, w.Size)
@@ -81,9 +87,9 @@ func (w *WAL) Seal(ctx context.Context, r SealRequest) (SegmentInfo, error) {
 	return j.reconcile(ctx)
 }
 
-// readBack reads a segment whole, which checks it, and returns the hash of its first n bytes, or of those before its
-// padding if they are fewer.
-func (w *WAL) readBack(ctx context.Context, s wal.Segment, n int64) (SegmentInfo, string, error) {
+// readBack reads a segment whole, which checks it, and returns the hash of as many of its first bytes as count says. One
+// of which nothing counts is not read.
+func (w *WAL) readBack(ctx context.Context, s wal.Segment, count func(SegmentInfo) int64) (SegmentInfo, string, error) {
 	r, info, err := w.OpenSegment(ctx, s)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -91,10 +97,12 @@ func (w *WAL) readBack(ctx context.Context, s wal.Segment, n int64) (SegmentInfo
 		}
 		return info, "", err
 	}
-	h := sha256.New()
-	_, err = io.CopyN(h, r, min(n, info.Valid))
-	if err == nil {
-		_, err = io.Copy(io.Discard, r)
+	h, n := sha256.New(), count(info)
+	if n > 0 {
+		_, err = io.CopyN(h, r, n)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+		}
 	}
 	return info, hex.EncodeToString(h.Sum(nil)), errors.Join(err, r.Close())
 }

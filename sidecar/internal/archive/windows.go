@@ -101,7 +101,7 @@ func (inv *Inventory) Gaps(b Branch, from wal.LSN) (gaps []Gap, end wal.Position
 
 // next is the first position of timeline t after `after` and below limit that is in the archive.
 func (inv *Inventory) next(t wal.Timeline, after, limit wal.LSN) (wal.LSN, bool) {
-	owners := inv.owners(t)
+	owners := inv.Owners(t)
 	first := limit
 	try := func(at wal.LSN) {
 		if at > after && at < first {
@@ -121,7 +121,7 @@ func (inv *Inventory) next(t wal.Timeline, after, limit wal.LSN) (wal.LSN, bool)
 		}
 		for _, c := range chunks {
 			try(c.From)
-			if o := ownerOf(owners, c.Epoch); o != nil && o.from > c.From {
+			if o := owners.find(c.Epoch); o != nil && o.from > c.From {
 				try(o.from)
 			}
 		}
@@ -204,7 +204,7 @@ func (inv *Inventory) left(t wal.Timeline) wal.LSN {
 
 // past tells whether timeline t has WAL past position at.
 func (inv *Inventory) past(t wal.Timeline, at wal.LSN) bool {
-	if _, ok := inv.pieceAt(t, at, inv.owners(t)); ok {
+	if _, ok := inv.pieceAt(t, at, inv.Owners(t)); ok {
 		return true
 	}
 	_, ok := inv.next(t, at, MaxLSN)

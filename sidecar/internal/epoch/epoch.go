@@ -58,6 +58,7 @@ func Claim(ctx context.Context, store Store, r Request) (e archive.Epoch, contin
 		}
 		e = archive.Epoch{
 			Number: newest.Number + 1, Writer: r.Writer, ClaimedAt: time.Now(), Timeline: r.Timeline, Since: r.Since,
+			Replaces: r.Timeline != 0,
 		}
 		if foreign(newest, r) {
 			e.TakeOver = newest.Writer.Kubernetes

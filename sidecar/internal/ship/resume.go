@@ -13,6 +13,8 @@ type Start struct {
 	Durable  wal.LSN
 	SealFrom wal.Segment
 	Chunks   []archive.Chunk
+	// Owners of the timeline until now.
+	Owners archive.Owners
 	// Last is the piece that ends at Durable; nil if the archive holds nothing of the timeline. Local bytes that differ
 	// from it prove that the disk is not the one that was archived.
 	Last *archive.Piece
@@ -40,7 +42,7 @@ func Resume(inv *archive.Inventory, snapshots []archive.Backup, l Local) (Start,
 	if !known {
 		base = inv.Size.Floor(l.Flushed)
 	}
-	st := Start{Durable: base}
+	st := Start{Durable: base, Owners: inv.Owners(l.Timeline)}
 	if pieces := inv.Follow(l.Timeline, base, archive.MaxLSN); len(pieces) > 0 {
 		st.Last = &pieces[len(pieces)-1]
 		st.Durable = st.Last.To

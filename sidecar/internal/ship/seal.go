@@ -164,19 +164,20 @@ func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64, d *
 		return err
 	}
 	defer f.Close()
-	r := archive.SealRequest{Segment: seg, Epoch: s.cfg.Epoch, Raw: f, Valid: valid, Draft: d}
+	r := archive.SealRequest{Segment: seg, Epoch: s.cfg.Epoch, Raw: f, Valid: valid, Draft: d, Owners: s.cfg.Owners}
 	started, stored := time.Now(), int64(0)
 	err = s.retry(ctx, "sealing a segment", func(ctx context.Context) error {
 		info, err := s.cfg.Store.Seal(ctx, r)
 		if gone := f.StillNamed(); err != nil && gone != nil {
 			return fmt.Errorf("reading segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, gone)
 		}
-		if errors.Is(err, archive.ErrConflict) && info.Padded && info.Valid < valid && !r.ReplacePadded {
-			// Our predecessor on this timeline stopped cleanly here. Replacing its object is ours alone to do.
+		if errors.Is(err, archive.ErrReplaceable) {
+			// Our predecessor on this timeline stopped cleanly here, or went on without knowing of us. Replacing its object
+			// is ours alone to do.
 			if oerr := s.cfg.Owner(ctx); oerr != nil {
 				return oerr
 			}
-			r.ReplacePadded = true
+			r.Replace = true
 			info, err = s.cfg.Store.Seal(ctx, r)
 		}
 		stored = info.Stored

@@ -65,6 +65,8 @@ type Config struct {
 	// Chunks are those that lie in the archive for segments not yet sealed; they go when their segment is sealed. Those
 	// of a segment before SealFrom go at once: it has to be sealed whole.
 	Chunks []archive.Chunk
+	// Owners of the timeline, Epoch among them, tell what of sealed segments is a superseded writer's and does not count.
+	Owners archive.Owners
 	Store  Store
 	Open   func(wal.Segment) (Segment, error)
 	// Owner is asked before anything in place is replaced: an error says that the epoch is not ours (any more).
