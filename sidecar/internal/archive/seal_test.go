@@ -216,6 +216,44 @@ func (s *shifty) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// TestSealAsksBeforeItStores: what was read counts only once somebody has said so, and nothing is stored before.
+func TestSealAsksBeforeItStores(t *testing.T) {
+	for name, z := range sizes {
+		t.Run(name, func(t *testing.T) {
+			bucket := archivetest.Memory()
+			w := archive.New(bucket).WAL(z)
+			gone := errors.New("it is another file now")
+			raw := walBytes(1, int(z))
+			for n := range 3 { // each time that it is asked but the last
+				asked := 0
+				r := sealOf(segmentOf(1, 7), 1, raw)
+				r.Counts = func() error {
+					if asked++; asked > n {
+						return gone
+					}
+					return nil
+				}
+				_, err := w.Seal(t.Context(), r)
+				if keys := bucket.Keys(); errors.Is(err, gone) != (len(keys) == 0) {
+					t.Fatalf("asked %d times, %v: there are %v", asked, err, keys)
+				}
+				if n == 0 && err == nil {
+					t.Error("it was not asked at all")
+				}
+				if err == nil {
+					break
+				}
+			}
+			// Other content is a conflict only if it is this segment's.
+			other := sealOf(segmentOf(1, 7), 1, walBytes(2, int(z)))
+			other.Counts = func() error { return gone }
+			if _, err := w.Seal(t.Context(), other); !errors.Is(err, gone) || errors.Is(err, archive.ErrConflict) {
+				t.Errorf("another file's bytes: %v, want %v", err, gone)
+			}
+		})
+	}
+}
+
 func TestSegmentThatChangesIsNotSealed(t *testing.T) {
 	bucket := archivetest.Memory()
 	w := archive.New(bucket).WAL(32 * mib)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"sync"
 
@@ -49,14 +50,14 @@ func (w *WAL) newSealing(r SealRequest) (*sealing, error) {
 	if w.Size > maxBuffered {
 		var err error
 		j.sum, err = hashPrefix(r.Raw, r.Valid)
-		return j, err
+		return j, r.counted(err)
 	}
 	h := sha256.New()
 	padded := io.MultiReader(io.TeeReader(j.read(), h), io.LimitReader(zeros{}, int64(w.Size)-r.Valid))
 	j.stored = w.buffers.get()
 	var err error
 	*j.stored, err = w.codec.compressFrom((*j.stored)[:0], padded, int64(w.Size))
-	if err != nil {
+	if err = r.counted(err); err != nil {
 		j.close()
 		return nil, err
 	}
@@ -93,7 +94,21 @@ func (j *sealing) put(ctx context.Context, replace bool) (SegmentInfo, error) {
 	}
 	o, err := j.stream(ctx, info.Key, options)
 	info.Stored = o.Size
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = r.counted(err)
+	}
 	return info, wrap("storing", info.Key, err)
+}
+
+// counted is the outcome of reading, err, once it is known whether what was read is the segment.
+func (r SealRequest) counted(err error) error {
+	if r.Counts == nil {
+		return err
+	}
+	if cerr := r.Counts(); cerr != nil {
+		return cerr
+	}
+	return err
 }
 
 // stream compresses the segment while it is read for the second time.
@@ -107,7 +122,7 @@ func (j *sealing) stream(ctx context.Context, key string, options PutOptions) (O
 		if hex.EncodeToString(again.Sum(nil)) != j.sum {
 			return fmt.Errorf("segment %s changed while it was being read", j.r.Segment.Name(j.w.Size))
 		}
-		return nil
+		return j.r.counted(nil)
 	}}, options)
 }
 
@@ -115,10 +130,10 @@ func (j *sealing) stream(ctx context.Context, key string, options PutOptions) (O
 // replaced, or is somebody else's. One that is equal and does not count to the end is not as good: readers would still
 // look for the rest elsewhere.
 func (j *sealing) reconcile(ctx context.Context) (SegmentInfo, error) {
-	counts := func(there SegmentInfo) int64 {
+	valid := func(there SegmentInfo) int64 {
 		return min(j.r.Valid, int64(j.r.Owners.end(there, j.w.Size)-j.r.Segment.Start(j.w.Size)))
 	}
-	there, theirs, err := j.w.readBack(ctx, j.r.Segment, counts)
+	there, theirs, err := j.w.readBack(ctx, j.r.Segment, valid)
 	if errors.Is(err, ErrCorrupt) && there.Known && there.Valid == j.r.Valid && there.SHA256 == j.sum {
 		// It was to hold just these bytes and does not: the upload of an earlier life went wrong.
 		return j.put(ctx, true)
@@ -126,9 +141,10 @@ func (j *sealing) reconcile(ctx context.Context) (SegmentInfo, error) {
 	if err != nil {
 		return there, fmt.Errorf("comparing with the segment that is there: %w", err)
 	}
-	ours, n := j.sum, counts(there)
+	ours, n := j.sum, valid(there)
 	if n < j.r.Valid {
-		if ours, err = hashPrefix(j.r.Raw, n); err != nil {
+		ours, err = hashPrefix(j.r.Raw, n)
+		if err = j.r.counted(err); err != nil {
 			return there, fmt.Errorf("reading segment %s to compare it: %w", j.r.Segment.Name(j.w.Size), err)
 		}
 	}

@@ -53,6 +53,9 @@ type SealRequest struct {
 	Epoch   uint64
 	// Raw holds the segment from its first byte. It is read more than once.
 	Raw io.ReaderAt
+	// Counts is asked after Raw was read and before what was read is stored or judged: an error says that it was not the
+	// segment. It may be nil.
+	Counts func() error
 	// Valid is the number of bytes of Raw that are WAL: the segment size, or less at a clean stop, where the object is
 	// padded with zeros so that tools which know no chunks lose nothing.
 	Valid int64

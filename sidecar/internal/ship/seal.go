@@ -165,12 +165,10 @@ func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64, d *
 	}
 	defer f.Close()
 	r := archive.SealRequest{Segment: seg, Epoch: s.cfg.Epoch, Raw: f, Valid: valid, Draft: d, Owners: s.cfg.Owners}
+	r.Counts = func() error { return s.named(f, seg) }
 	started, stored := time.Now(), int64(0)
 	err = s.retry(ctx, "sealing a segment", func(ctx context.Context) error {
 		info, err := s.cfg.Store.Seal(ctx, r)
-		if gone := f.StillNamed(); err != nil && gone != nil {
-			return fmt.Errorf("reading segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, gone)
-		}
 		if errors.Is(err, archive.ErrReplaceable) {
 			// Our predecessor on this timeline stopped cleanly here, or went on without knowing of us. Replacing its object
 			// is ours alone to do.
@@ -195,4 +193,17 @@ func (s *Shipper) open(seg wal.Segment) (Segment, error) {
 		return nil, fmt.Errorf("opening segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, err)
 	}
 	return f, err
+}
+
+// named tells whether what was read of a file is the segment: a file that was recycled meanwhile is another one. Where
+// that cannot be told, it is no gap.
+func (s *Shipper) named(f Segment, seg wal.Segment) error {
+	err := f.StillNamed()
+	switch {
+	case errors.Is(err, wal.ErrRecycled):
+		return fmt.Errorf("reading segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, err)
+	case err != nil:
+		return fmt.Errorf("reading segment %s: %w", seg.Name(s.cfg.Size), err)
+	}
+	return nil
 }

@@ -37,7 +37,7 @@ type Source interface {
 }
 
 // Segment is one local WAL file, opened for reading. StillNamed tells, after reading, whether the file was recycled
-// meanwhile.
+// meanwhile: wal.ErrRecycled; any other error says that it could not be told.
 type Segment interface {
 	io.ReaderAt
 	StillNamed() error
@@ -301,11 +301,12 @@ func (s *Shipper) read(seg wal.Segment, from, to wal.LSN) ([]byte, error) {
 		s.buf = make([]byte, max(n, 256<<10))
 	}
 	raw := s.buf[:n]
-	if _, err := f.ReadAt(raw, s.cfg.Size.Offset(from)); err != nil {
-		return nil, fmt.Errorf("reading %s-%s of segment %s: %w", from, to, seg.Name(s.cfg.Size), err)
+	_, err = f.ReadAt(raw, s.cfg.Size.Offset(from))
+	if gone := s.named(f, seg); gone != nil {
+		return nil, errors.Join(gone, err)
 	}
-	if err := f.StillNamed(); err != nil {
-		return nil, fmt.Errorf("reading segment %s: %w: %w", seg.Name(s.cfg.Size), ErrGap, err)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s-%s of segment %s: %w", from, to, seg.Name(s.cfg.Size), err)
 	}
 	return raw, nil
 }
