@@ -96,7 +96,7 @@ func (g *guard) finish(ctx context.Context) error {
 	f := drain.Finisher{Local: v.files, Ship: v.ship, Receipts: g.arch, SystemIdentifier: v.server.SystemIdentifier, Compare: v.ship.Compare, Linger: linger, Log: g.log}
 	if v.conn != nil && v.conn.Alive() {
 		f.Server = flushed{v.conn}
-	} else if conn, err := postgres.Connect(ctx, g.dir.pg); err == nil {
+	} else if conn, err := g.lastSession(ctx); err == nil {
 		defer conn.Close()
 		f.Server = flushed{conn}
 	}
@@ -110,6 +110,14 @@ func (g *guard) finish(ctx context.Context) error {
 		v.forStockTools(ctx)
 	}
 	return err
+}
+
+// lastSession is for asking how far WAL is flushed. A server that hangs must not cost the time that shipping needs: the
+// files tell, too.
+func (g *guard) lastSession(ctx context.Context) (*postgres.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, linger)
+	defer cancel()
+	return postgres.Connect(ctx, g.dir.pg)
 }
 
 // tellTheRest stores the last journal entries. The receipt is the proof of a stop, the journal only its story: a store

@@ -21,17 +21,17 @@ func (inv *Inventory) Stray(t wal.Timeline, end wal.LSN) (s Stray, ok bool) {
 		s.To, ok = max(s.To, to), true
 	}
 	whole := 0
-	for seg := range inv.Sealed {
-		if seg.Timeline == t && seg.Start(inv.Size) >= end {
+	owners := inv.Owners(t)
+	for seg, info := range inv.Sealed {
+		if to := owners.end(info, inv.Size); seg.Timeline == t && seg.Start(inv.Size) >= end && to > seg.Start(inv.Size) {
 			note(seg.Start(inv.Size), seg.End(inv.Size))
 			whole++
 		}
 	}
 	chunks := false
-	owners := inv.owners(t)
 	for seg, all := range inv.Chunks {
 		for _, c := range all {
-			o := ownerOf(owners, c.Epoch)
+			o := owners.find(c.Epoch)
 			if seg.Timeline != t || o == nil {
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,9 @@ type world struct {
 	valid      wal.LSN
 	other      error // why the directory is not the one that was shipped
 	receipts   []archive.Receipt
+	hangs      bool          // Postgres does not say how far WAL is flushed
+	probe      time.Duration // what each answer to Alive takes
+	unknown    error         // it cannot be told whether Postgres lives
 }
 
 func (w *world) step(s string) {
@@ -47,7 +51,11 @@ func (w *world) Checkpoint(ctx context.Context) error {
 	}
 }
 
-func (w *world) Flushed(context.Context) (wal.Position, error) {
+func (w *world) Flushed(ctx context.Context) (wal.Position, error) {
+	if w.hangs {
+		<-ctx.Done()
+		return wal.Position{}, context.Cause(ctx)
+	}
 	return wal.Position{Timeline: 1, LSN: w.flushed}, nil
 }
 func (w *world) Durable() wal.Position { return wal.Position{Timeline: 1, LSN: w.durable} }
@@ -76,6 +84,10 @@ func (w *world) Sweep(context.Context) error          { return nil }
 func (w *world) compare() error                       { return w.other }
 
 func (w *world) Alive(context.Context) (bool, error) {
+	time.Sleep(w.probe)
+	if w.unknown != nil {
+		return false, w.unknown
+	}
 	a := w.alive[0]
 	if len(w.alive) > 1 {
 		w.alive = w.alive[1:]
@@ -87,6 +99,8 @@ func (w *world) ShutdownEnd(wal.Control) (wal.LSN, error) { return w.end, w.endE
 func (w *world) ValidEnd(wal.Position) (wal.LSN, error)   { return w.valid, nil }
 func (w *world) PutReceipt(_ context.Context, r archive.Receipt) error {
 	w.step("receipt")
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.receipts = append(w.receipts, r)
 	return nil
 }
@@ -208,4 +222,73 @@ func TestFinishShipsFirst(t *testing.T) {
 			t.Error("Postgres lives, and the receipt says clean")
 		}
 	})
+}
+
+// A probe of a server that hangs takes as long as its timeout, and there may be two seconds in all.
+func TestFinishShipsBeforeTheProbeAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{alive: []bool{true}, flushed: 500, probe: 10 * time.Second}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() {
+			f := Finisher{Local: w, Ship: w, Receipts: w, Server: w, Linger: time.Second, Log: slog.New(slog.DiscardHandler), Compare: w.compare}
+			_, err := f.Finish(ctx, archive.Receipt{Epoch: 1})
+			done <- err
+		}()
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		steps, receipts := slices.Clone(w.steps), slices.Clone(w.receipts)
+		w.mu.Unlock()
+		if len(steps) < 2 || steps[0] != "ship 0/1F4" || steps[1] != "receipt" || receipts[0].Clean || receipts[0].Durable != 500 {
+			t.Errorf("a second into the stop the steps were %v, the receipts %+v", steps, receipts)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A server that lives and cannot be asked, or does not answer: what validates on its disk goes up, in time.
+func TestFinishWithoutAnAnswer(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{alive: []bool{true}, valid: 700, hangs: hangs}
+			f := Finisher{Local: w, Ship: w, Receipts: w, Linger: time.Second, Log: slog.New(slog.DiscardHandler), Compare: w.compare}
+			if hangs {
+				f.Server = w
+			}
+			began := time.Now()
+			r, err := f.Finish(t.Context(), archive.Receipt{Epoch: 1})
+			if err != nil || r.Clean || r.Durable != 700 {
+				t.Errorf("hangs: %t: the receipt is %+v, %v", hangs, r, err)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("hangs: %t: it took %s", hangs, took)
+			}
+		})
+	}
+}
+
+// Whether Postgres lives cannot be told. What it has flushed goes up all the same, and so does what validates on the
+// disk; nobody claims that it was clean.
+func TestFinishShipsWhatItCanTell(t *testing.T) {
+	for name, server := range map[string]bool{"with a session": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{flushed: 500, valid: 700, unknown: errors.New("no answer"), control: wal.Control{State: wal.StateShutDown}, end: 700}
+				f := Finisher{Local: w, Ship: w, Receipts: w, Linger: time.Second, Log: slog.New(slog.DiscardHandler), Compare: w.compare}
+				if server {
+					f.Server = w
+				}
+				r, err := f.Finish(t.Context(), archive.Receipt{Epoch: 1})
+				if !errors.Is(err, w.unknown) {
+					t.Errorf("error %v, want %v", err, w.unknown)
+				}
+				if r.Clean || r.Durable != 700 || r.LocalEnd != 0 || !strings.Contains(r.Reason, "no answer") {
+					t.Errorf("the receipt is %+v", r)
+				}
+			})
+		})
+	}
 }

@@ -63,17 +63,7 @@ var ErrOther = errors.New("the data directory is not the one that was shipped")
 // (epoch, writer, times). The returned receipt says clean only if the files prove it. An error means that something
 // committed is not in the archive, or that it could not be told.
 func (f *Finisher) Finish(ctx context.Context, r archive.Receipt) (archive.Receipt, error) {
-	alive, err := f.Local.Alive(ctx)
-	if err == nil && alive {
-		err = f.shipFlushed(ctx)
-		r.Reason = "Postgres was still running when the sidecar was told to go"
-		r, alive, err = f.linger(ctx, r, err)
-	}
-	if err != nil {
-		r.Reason = "it could not be told whether Postgres has stopped: " + err.Error()
-	} else if !alive {
-		r, err = f.stopped(ctx, r)
-	}
+	r, err := f.ship(ctx, r)
 	r.Durable, r.Timeline = f.Ship.Durable().LSN, f.Ship.Durable().Timeline
 	r.FinishedAt = time.Now()
 	if perr := f.Receipts.PutReceipt(ctx, r); perr != nil {
@@ -99,13 +89,86 @@ func (f *Finisher) sealRest(ctx context.Context, clean bool, outcome error) {
 	}
 }
 
-func (f *Finisher) shipFlushed(ctx context.Context) error {
-	if f.Server == nil {
-		return nil
+// ship ships all that can be told to be final. Whether Postgres lives is asked meanwhile: one that hangs does not answer
+// before its time is over, and there may be less.
+func (f *Finisher) ship(ctx context.Context, r archive.Receipt) (archive.Receipt, error) {
+	asked := make(chan answer, 1)
+	go func() {
+		alive, err := f.Local.Alive(ctx)
+		asked <- answer{alive, err}
+	}()
+	shipErr := f.shipFlushed(ctx)
+	a := f.await(ctx, asked, r)
+	switch {
+	case a.err != nil:
+		return f.untold(ctx, r, errors.Join(a.err, shipErr))
+	case !a.alive:
+		return f.stopped(ctx, r)
 	}
-	at, err := f.Server.Flushed(ctx)
+	r.Reason = "Postgres was still running when the sidecar was told to go"
+	r, alive, err := f.linger(ctx, r, shipErr)
+	switch {
+	case err != nil && alive:
+		r.Reason += ": " + err.Error()
+	case err != nil:
+		return f.untold(ctx, r, err)
+	case !alive:
+		return f.stopped(ctx, r)
+	}
+	return r, err
+}
+
+// answer is whether Postgres lives; err says that it could not be told.
+type answer struct {
+	alive bool
+	err   error
+}
+
+// answerSoon is how long an answer is waited for before a receipt is written without it.
+const answerSoon = 200 * time.Millisecond
+
+// await waits for the answer. If there is none soon, the receipt that says so is there before all time is over.
+func (f *Finisher) await(ctx context.Context, asked <-chan answer, r archive.Receipt) answer {
+	select {
+	case a := <-asked:
+		return a
+	case <-time.After(answerSoon):
+	}
+	r.Reason = "Postgres had not said whether it still ran when the sidecar was told to go"
+	f.interim(ctx, r)
+	return <-asked
+}
+
+// interim writes a receipt that is not the last word.
+func (f *Finisher) interim(ctx context.Context, r archive.Receipt) {
+	r.Durable, r.Timeline, r.FinishedAt = f.Ship.Durable().LSN, f.Ship.Durable().Timeline, time.Now()
+	if err := f.Receipts.PutReceipt(ctx, r); err != nil {
+		f.Log.Warn("the receipt could not be written yet", "error", err)
+	}
+}
+
+// untold is the end when it cannot be told whether Postgres has stopped. What validates on the disk is final all the
+// same, once it is synced; but more may come, so the receipt names no local end.
+func (f *Finisher) untold(ctx context.Context, r archive.Receipt, why error) (archive.Receipt, error) {
+	r.Reason = "it could not be told whether Postgres has stopped: " + why.Error()
+	return r, errors.Join(why, f.shipFiles(ctx))
+}
+
+// flushedSoon is how long a server is given to say how far it has flushed.
+const flushedSoon = time.Second
+
+// shipFlushed ships what the server says is flushed or, where it does not say, what validates on the disk: a server that
+// lives may not be asked any more.
+func (f *Finisher) shipFlushed(ctx context.Context) error {
+	var at wal.Position
+	err := errors.New("there is no session")
+	if f.Server != nil {
+		soon, cancel := context.WithTimeoutCause(ctx, flushedSoon, errors.New("the server did not say in time how far WAL is flushed"))
+		at, err = f.Server.Flushed(soon)
+		cancel()
+	}
 	if err != nil {
-		return nil //nolint:nilerr // the server went away between two questions; linger looks again
+		return f.shipFiles(ctx)
 	}
 	if at.Timeline != f.Ship.Durable().Timeline {
 		return fmt.Errorf("%w: Postgres is on timeline %d, shipped was %d", ErrNotAll, at.Timeline, f.Ship.Durable().Timeline)
@@ -118,11 +181,9 @@ func (f *Finisher) shipFlushed(ctx context.Context) error {
 }
 
 // linger writes the receipt "interrupted" at once, since there may be no more time, and then waits a moment for Postgres.
+// An error with alive is what kept WAL from being shipped; without, it says that it cannot be told any more.
 func (f *Finisher) linger(ctx context.Context, r archive.Receipt, shipErr error) (archive.Receipt, bool, error) {
-	r.Durable, r.Timeline, r.FinishedAt = f.Ship.Durable().LSN, f.Ship.Durable().Timeline, time.Now()
-	if err := f.Receipts.PutReceipt(ctx, r); err != nil {
-		f.Log.Warn("the receipt could not be written yet", "error", err)
-	}
+	f.interim(ctx, r)
 	end := time.Now().Add(f.Linger)
 	for time.Now().Before(end) {
 		alive, err := f.Local.Alive(ctx)
@@ -136,78 +197,4 @@ func (f *Finisher) linger(ctx context.Context, r archive.Receipt, shipErr error)
 		}
 	}
 	return r, true, shipErr
-}
-
-// stopped ships the rest of a directory on which nothing runs, and tells whether that was a clean stop.
-func (f *Finisher) stopped(ctx context.Context, r archive.Receipt) (archive.Receipt, error) {
-	c, err := f.Local.Control()
-	if err != nil {
-		r.Reason = "pg_control could not be read"
-		return r, fmt.Errorf("%w: %w", ErrNotAll, err)
-	}
-	r.State = c.State.String()
-	if err := f.same(c); err != nil {
-		r.Reason = err.Error()
-		return r, fmt.Errorf("%w: %w", ErrNotAll, err)
-	}
-	if c.State == wal.StateShutDown {
-		return f.clean(ctx, r, c)
-	}
-	r.Reason = fmt.Sprintf("Postgres did not shut down cleanly: pg_control says %q", r.State)
-	r.LocalEnd, err = f.shipValid(ctx)
-	return r, err
-}
-
-// same refuses a directory that was put in the place of the one that was shipped: what another history has written is
-// neither to follow on what is in the archive, nor does its stop prove anything.
-func (f *Finisher) same(c wal.Control) error {
-	if c.SystemIdentifier != f.SystemIdentifier {
-		return fmt.Errorf("%w: pg_control has system identifier %d, shipped was %d", ErrOther, c.SystemIdentifier, f.SystemIdentifier)
-	}
-	if err := f.Compare(); err != nil {
-		return fmt.Errorf("%w: %w", ErrOther, err)
-	}
-	return nil
-}
-
-func (f *Finisher) clean(ctx context.Context, r archive.Receipt, c wal.Control) (archive.Receipt, error) {
-	end, err := f.Local.ShutdownEnd(c)
-	if err != nil {
-		r.Reason = "pg_control says shut down, but there is no valid shutdown checkpoint where it points"
-		var serr error
-		r.LocalEnd, serr = f.shipValid(ctx)
-		return r, errors.Join(fmt.Errorf("%w: %w", ErrNotAll, err), serr)
-	}
-	r.Checkpoint, r.CheckpointEnd, r.LocalEnd = c.CheckPoint, end, end
-	if tli := f.Ship.Durable().Timeline; c.CheckPointTimeline != tli {
-		r.Reason = fmt.Sprintf("Postgres stopped on timeline %d, shipped was %d", c.CheckPointTimeline, tli)
-		return r, fmt.Errorf("%w: %s", ErrNotAll, r.Reason)
-	}
-	if at := f.Ship.Durable().LSN; at > end {
-		// Nothing is flushed after the checkpoint of a shutdown.
-		r.Reason = fmt.Sprintf("%s: its shutdown checkpoint ends at %s, the archive holds WAL up to %s", ErrOther, end, at)
-		return r, fmt.Errorf("%w: %w: its shutdown checkpoint ends at %s, the archive holds WAL up to %s", ErrNotAll, ErrOther, end, at)
-	}
-	if err := f.Ship.ShipTo(ctx, end); err != nil {
-		r.Reason = "Postgres shut down cleanly, its last WAL could not be shipped"
-		return r, fmt.Errorf("%w: shipping up to the shutdown checkpoint's end %s: %w", ErrNotAll, end, err)
-	}
-	if at := f.Ship.Durable().LSN; at < end {
-		r.Reason = "Postgres shut down cleanly, its last WAL is not durable"
-		return r, fmt.Errorf("%w: durable up to %s, the shutdown checkpoint ends at %s", ErrNotAll, at, end)
-	}
-	r.Clean, r.Reason = true, "Postgres shut down cleanly and its shutdown checkpoint is in the archive"
-	return r, nil
-}
-
-// shipValid ships what validates of a directory that was not shut down cleanly, and returns its end.
-func (f *Finisher) shipValid(ctx context.Context) (wal.LSN, error) {
-	end, err := f.Local.ValidEnd(f.Ship.Durable())
-	if err != nil {
-		return 0, fmt.Errorf("%w: finding the end of valid WAL: %w", ErrNotAll, err)
-	}
-	if err := f.Ship.ShipTo(ctx, end); err != nil {
-		return end, fmt.Errorf("%w: shipping up to the end of valid WAL %s: %w", ErrNotAll, end, err)
-	}
-	return end, nil
 }
