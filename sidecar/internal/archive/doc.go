@@ -20,8 +20,9 @@
 //
 // Objects are created once. Meeting one's own content again is success, other content is ErrConflict. Content means
 // the decoded bytes: their length and SHA-256 travel as object metadata, because compressed bytes differ from run to
-// run. What is replaced in place: heartbeats, the receipt of a running epoch (both by their owner alone), and the
-// zero-padded last segment of a clean stop, see WAL.Seal.
+// run. What is replaced in place: heartbeats, the receipt of a running epoch (both by their owner alone), the
+// zero-padded last segment of a clean stop, and segments that a superseded writer has sealed past the start of the
+// epoch that owns them, see WAL.Seal.
 //
 // WAL-G's delete removes whatever carries an expired run of 24 upper-case hexadecimal digits anywhere in its key, so
 // only chunks (which are to expire with their segment) carry one; all other names of ours are lower case and shorter.

@@ -96,7 +96,8 @@ func newestEpoch(inv *archive.Inventory) uint64 {
 func resumeBase(inv *archive.Inventory, snapshots []archive.Backup, l Local) (wal.LSN, bool) {
 	t := l.Timeline
 	for i := len(snapshots) - 1; i >= 0; i-- {
-		if b := snapshots[i]; b.Timeline() == t && b.Start() > 0 {
+		// One of a writer that had been superseded says nothing about how far its successor has shipped.
+		if b := snapshots[i]; b.Timeline() == t && b.Start() > 0 && !inv.Overtaken(b) {
 			return inv.Size.Floor(b.Start()), true
 		}
 	}

@@ -182,3 +182,31 @@ func TestChunksOfWhatCannotBeSealedStay(t *testing.T) {
 		t.Errorf("of %d bytes that were durable %d are left", len(want), len(got))
 	}
 }
+
+// A superseded writer may have completed a snapshot before it noticed. It is no place for its successor to go on from:
+// what lies between its own end and that snapshot was never shipped.
+func TestSnapshotOfASupersededWriterIsNoBase(t *testing.T) {
+	inv := &archive.Inventory{
+		Size: size, Claims: map[wal.Timeline]archive.TimelineClaim{1: {Timeline: 1, Epoch: 1}}, Sealed: map[wal.Segment]archive.SegmentInfo{},
+		Histories: map[wal.Timeline]wal.History{}, Chunks: map[wal.Segment][]archive.Chunk{},
+		Epochs: []archive.Epoch{{Number: 1, Timeline: 1}, {Number: 2, Timeline: 1, Since: wal.LSN(3*size) + 100, Replaces: true}},
+	}
+	sealed(inv, 1, 1, 2)
+	chunk(inv, 1, 1, wal.LSN(3*size), wal.LSN(3*size)+100)
+	chunk(inv, 1, 2, wal.LSN(3*size)+100, wal.LSN(3*size)+500)
+	at := func(l wal.LSN) *uint64 { n := uint64(l); return &n }
+	snapshot := func(epoch uint64, start, stop wal.LSN) archive.Backup {
+		b := archive.Backup{StartSegment: size.SegmentAt(1, start).Name(size), Manifest: &archive.Manifest{Epoch: epoch}}
+		b.Sentinel.LSN, b.Sentinel.FinishLSN = at(start), at(stop)
+		return b
+	}
+	snapshots := []archive.Backup{
+		snapshot(1, wal.LSN(2*size)+40, wal.LSN(2*size)+200), snapshot(1, wal.LSN(5*size)+40, wal.LSN(5*size)+200),
+	}
+	start, err := Resume(inv, snapshots, Local{
+		Timeline: 1, Flushed: wal.LSN(7 * size), Has: func(wal.Segment) (bool, error) { return true, nil },
+	})
+	if want := wal.LSN(3*size) + 500; err != nil || start.Durable != want || start.GapFrom != 0 {
+		t.Errorf("it goes on at %s, gap %s (%v), want %s", start.Durable, start.GapFrom, err, want)
+	}
+}
