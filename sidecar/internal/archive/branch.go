@@ -125,8 +125,8 @@ func (inv *Inventory) Follow(t wal.Timeline, from, limit wal.LSN) []Piece {
 
 func (inv *Inventory) pieceAt(t wal.Timeline, at wal.LSN, owners Owners) (Piece, bool) {
 	seg := inv.Size.SegmentAt(t, at)
-	if s, ok := inv.Sealed[seg]; ok && at < owners.end(s, inv.Size) {
-		return Piece{Segment: seg, From: at, To: owners.end(s, inv.Size)}, true
+	if s, ok := inv.Sealed[seg]; ok && at < owners.End(s, inv.Size) {
+		return Piece{Segment: seg, From: at, To: owners.End(s, inv.Size)}, true
 	}
 	best := Piece{Segment: seg, From: at, To: at}
 	for _, c := range inv.Chunks[seg] {

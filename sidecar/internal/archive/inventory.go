@@ -177,7 +177,7 @@ func (inv *Inventory) strays(seen []wal.Segment, asked map[wal.Segment]bool) []w
 	var more []wal.Segment
 	for _, seg := range seen {
 		info, ok := inv.Sealed[seg]
-		if !ok || inv.Owners(seg.Timeline).end(info, inv.Size) == info.End(inv.Size) {
+		if !ok || inv.Owners(seg.Timeline).End(info, inv.Size) == info.End(inv.Size) {
 			continue
 		}
 		for _, next := range []wal.Segment{seg.Next(), seg.Next().Next()} {

@@ -59,10 +59,10 @@ func (all Owners) find(epoch uint64) *owned {
 	return nil
 }
 
-// end is the first position of which a sealed object says nothing that counts: past the start of an epoch that has
+// End is the first position of which a sealed object says nothing that counts: past the start of an epoch that has
 // superseded its writer, it is that one's to say. A superseded writer seals on until it notices. What has no epoch is
 // not of ours, and counts.
-func (all Owners) end(s SegmentInfo, z wal.SegmentSize) wal.LSN {
+func (all Owners) End(s SegmentInfo, z wal.SegmentSize) wal.LSN {
 	end := s.End(z)
 	if !s.Known || s.Epoch == 0 {
 		return end
@@ -78,7 +78,7 @@ func (all Owners) end(s SegmentInfo, z wal.SegmentSize) wal.LSN {
 // Whole tells whether a segment is sealed and its object counts to its end, so that its chunks say nothing more.
 func (inv *Inventory) Whole(s wal.Segment) bool {
 	info, ok := inv.Sealed[s]
-	return ok && inv.Owners(s.Timeline).end(info, inv.Size) == s.End(inv.Size)
+	return ok && inv.Owners(s.Timeline).End(info, inv.Size) == s.End(inv.Size)
 }
 
 // Overtaken tells whether a snapshot ends where another writer than its own had begun to own the timeline: then what it

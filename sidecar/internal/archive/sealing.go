@@ -131,7 +131,7 @@ func (j *sealing) stream(ctx context.Context, key string, options PutOptions) (O
 // look for the rest elsewhere.
 func (j *sealing) reconcile(ctx context.Context) (SegmentInfo, error) {
 	valid := func(there SegmentInfo) int64 {
-		return min(j.r.Valid, int64(j.r.Owners.end(there, j.w.Size)-j.r.Segment.Start(j.w.Size)))
+		return min(j.r.Valid, int64(j.r.Owners.End(there, j.w.Size)-j.r.Segment.Start(j.w.Size)))
 	}
 	there, theirs, err := j.w.readBack(ctx, j.r.Segment, valid)
 	if errors.Is(err, ErrCorrupt) && there.Known && there.Valid == j.r.Valid && there.SHA256 == j.sum {

@@ -54,6 +54,7 @@ type job struct {
 	segment wal.Segment
 	cut     wal.LSN // what follows in the segment is zero
 	pieces  []archive.Piece
+	owners  archive.Owners // of the timeline
 }
 
 // jobs lists the segments of the legs up to end, oldest first, and where their bytes are. Those that end at or before
@@ -61,9 +62,9 @@ type job struct {
 func jobs(inv *archive.Inventory, legs []archive.Leg, end, from wal.LSN) ([]job, error) {
 	var all []job
 	for i, g := range legs {
-		to := min(g.To, end)
+		to, owners := min(g.To, end), inv.Owners(g.Timeline)
 		for seg := inv.Size.SegmentAt(g.Timeline, g.From); seg.Start(inv.Size) < to; seg = seg.Next() {
-			j := job{segment: seg, cut: min(seg.End(inv.Size), to)}
+			j := job{segment: seg, cut: min(seg.End(inv.Size), to), owners: owners}
 			if seg.End(inv.Size) <= from {
 				all = append(all, j)
 				continue

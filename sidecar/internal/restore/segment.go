@@ -38,18 +38,20 @@ func (f *filler) segment(ctx context.Context, j job) error {
 }
 
 func (f *filler) assemble(ctx context.Context, file *os.File, j job) error {
-	for _, p := range j.pieces {
+	for pieces := j.pieces; len(pieces) > 0; {
+		p := pieces[0]
+		pieces = pieces[1:]
 		err := f.piece(ctx, file, j, p)
 		if errors.Is(err, fs.ErrNotExist) && p.Chunk != nil {
 			// Sealed since the inventory was read, in an archive that is still written to.
-			whole, serr := sealedPiece(ctx, f.w, j.segment)
-			if serr == nil && whole.To >= j.cut {
-				return f.piece(ctx, file, j, whole)
-			}
+			sealed, serr := sealedPiece(ctx, f.w, j.segment, j.owners)
 			if serr != nil && !errors.Is(serr, fs.ErrNotExist) {
 				return serr
 			}
-			return fmt.Errorf("%w: %w", ErrHole, err)
+			if serr != nil || sealed.To < min(p.To, j.cut) {
+				return fmt.Errorf("%w: %w", ErrHole, err)
+			}
+			err, pieces = f.piece(ctx, file, j, sealed), after(pieces, sealed.To)
 		}
 		if err != nil {
 			return err

@@ -90,9 +90,9 @@ func (o opaque) Error() string { return o.text }
 
 // sealedMeanwhile reads from the sealed segment when a chunk is gone that was there before.
 func (s *source) sealedMeanwhile(p []byte, at wal.LSN, missing error) (int, error) {
-	piece, err := sealedPiece(s.ctx, s.w, s.segment)
+	piece, err := sealedPiece(s.ctx, s.w, s.segment, s.inv.Owners(s.segment.Timeline))
 	if err == nil && piece.From <= at && at < piece.To {
-		s.pieces = []archive.Piece{piece}
+		s.pieces = append([]archive.Piece{piece}, after(s.pieces, piece.To)...)
 		n, err := s.readPiece(p[:min(uint64(len(p)), uint64(piece.To-at))], piece, at)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return n, err
@@ -104,10 +104,26 @@ func (s *source) sealedMeanwhile(p []byte, at wal.LSN, missing error) (int, erro
 	return 0, fmt.Errorf("%w: %w", ErrHole, opaque{missing.Error()})
 }
 
-// sealedPiece asks whether a segment whose chunk is gone was sealed; fs.ErrNotExist if not.
-func sealedPiece(ctx context.Context, w *archive.WAL, seg wal.Segment) (archive.Piece, error) {
+// sealedPiece asks whether a segment whose chunk is gone was sealed, and how far that counts; fs.ErrNotExist if it was
+// not.
+func sealedPiece(ctx context.Context, w *archive.WAL, seg wal.Segment, owners archive.Owners) (archive.Piece, error) {
 	info, err := w.StatSegment(ctx, seg)
-	return archive.Piece{Segment: seg, From: seg.Start(w.Size), To: info.End(w.Size)}, err
+	if err != nil {
+		return archive.Piece{}, err
+	}
+	return archive.Piece{Segment: seg, From: seg.Start(w.Size), To: owners.End(info, w.Size)}, nil
+}
+
+// after is what of the pieces lies past a position.
+func after(pieces []archive.Piece, at wal.LSN) []archive.Piece {
+	var rest []archive.Piece
+	for _, p := range pieces {
+		if p.To > at {
+			p.From = max(p.From, at)
+			rest = append(rest, p)
+		}
+	}
+	return rest
 }
 
 func (s *source) readPiece(p []byte, piece archive.Piece, at wal.LSN) (int, error) {
