@@ -162,14 +162,9 @@ func (g *guard) claim(ctx context.Context, conn *postgres.Conn, f facts) (*voyag
 		return nil, err
 	}
 	request.Since = start.Durable
-	e, continued, err := epoch.Claim(ctx, g.arch, request)
+	e, continued, err := g.claimEpoch(ctx, request, conn != nil)
 	if err != nil {
 		return nil, err
-	}
-	if continued && conn != nil { // without a server this is a stop, which writes a receipt at once
-		if err := g.goesOn(ctx, e); err != nil {
-			return nil, err
-		}
 	}
 	g.seek(maidenOf(inv, f, e, start.Durable, continued))
 	g.noteShipping(conn, f, e, start, continued)

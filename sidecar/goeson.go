@@ -8,7 +8,17 @@ import (
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/epoch"
 )
+
+// claimEpoch takes an epoch, or goes on with its own. Without a server this is a stop, which writes a receipt at once.
+func (g *guard) claimEpoch(ctx context.Context, r epoch.Request, serves bool) (e archive.Epoch, continued bool, err error) {
+	e, continued, err = epoch.Claim(ctx, g.arch, r)
+	if err == nil && continued && serves {
+		err = g.goesOn(ctx, e)
+	}
+	return e, continued, err
+}
 
 // goesOn takes back what the receipt of an earlier stop says of an epoch that is continued. Until the next stop nothing
 // is proven: whoever finds this writer gone must not be told that it ended clean. How far its WAL was durable then stays
