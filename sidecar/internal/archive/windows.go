@@ -130,7 +130,8 @@ func (inv *Inventory) next(t wal.Timeline, after, limit wal.LSN) (wal.LSN, bool)
 }
 
 // Windows lists the stretches of branch b that can be restored with the snapshots in all, oldest first. What cannot be
-// restored with (no snapshot, WAL missing before it is consistent, a delta without its parents) is in none.
+// restored with (no snapshot, WAL missing before it is consistent, a delta without its parents, one of a writer that had
+// been superseded) is in none.
 func (inv *Inventory) Windows(b Branch, all []Backup) []Window {
 	on := inv.usableOn(b, all)
 	if len(on) == 0 {
@@ -166,7 +167,7 @@ func (inv *Inventory) Windows(b Branch, all []Backup) []Window {
 func (inv *Inventory) usableOn(b Branch, all []Backup) []Backup {
 	var on []Backup
 	for _, k := range all {
-		if _, whole := Parents(k, all); whole && inv.On(b, k) {
+		if _, whole := Parents(k, all); whole && inv.On(b, k) && !inv.Overtaken(k) {
 			on = append(on, k)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -60,5 +61,43 @@ func TestSealedMeanwhileByASupersededWriter(t *testing.T) {
 	must(t, s.Close())
 	if !bytes.Equal(read, ours) {
 		t.Error("bytes were read that are not the owner's")
+	}
+}
+
+// A writer that was superseded may have completed a snapshot before it noticed. Its pages are of another history than the
+// WAL that its successor has stored for the same positions.
+func TestSnapshotOfASupersededWriterIsPassedOver(t *testing.T) {
+	const z = wal.SegmentSize(wal.MinSegmentSize)
+	at := func(segment, offset int) wal.LSN { return wal.LSN(segment)*wal.LSN(z) + wal.LSN(offset) }
+	inv := &archive.Inventory{
+		Size: z, Claims: map[wal.Timeline]archive.TimelineClaim{1: {Timeline: 1, Epoch: 1}}, Sealed: map[wal.Segment]archive.SegmentInfo{},
+		Epochs: []archive.Epoch{{Number: 1, Timeline: 1}, {Number: 2, Timeline: 1, Since: at(3, 100), Replaces: true}},
+	}
+	for n := uint64(1); n < 9; n++ {
+		s := wal.Segment{Timeline: 1, Number: n}
+		inv.Sealed[s] = archive.SegmentInfo{Segment: s, Valid: int64(z)}
+	}
+	snapshot := func(name string, epoch uint64, start, stop wal.LSN) archive.Backup {
+		from, to := uint64(start), uint64(stop)
+		b := archive.Backup{Name: name, StartSegment: z.SegmentAt(1, start).Name(z), Manifest: &archive.Manifest{Epoch: epoch}}
+		b.Sentinel.LSN, b.Sentinel.FinishLSN = &from, &to
+		return b
+	}
+	all := []archive.Backup{
+		snapshot("good", 1, at(2, 40), at(2, 200)), snapshot("stray", 1, at(5, 40), at(5, 200)), snapshot("newest", 2, at(4, 40), at(4, 200)),
+	}
+	b, err := inv.Branch(1)
+	must(t, err)
+	p := &planner{inv: inv, backups: all, branch: b, legs: b.Legs, plan: &Plan{}}
+	var names []string
+	for _, k := range p.onBranch() {
+		names = append(names, k.Name)
+	}
+	if !slices.Equal(names, []string{"newest", "good"}) || len(p.plan.Warnings) != 1 {
+		t.Errorf("a restore could begin with %v; said was %v", names, p.plan.Warnings)
+	}
+	windows := inv.Windows(b, all)
+	if len(windows) != 1 || len(windows[0].Snapshots) != 2 {
+		t.Errorf("the windows are %+v", windows)
 	}
 }

@@ -160,6 +160,10 @@ func (p *planner) onBranch() []archive.Backup {
 			p.warn("snapshot %s is passed over: it is of another database (system identifier %d)", b.Name, *id)
 			continue
 		}
+		if p.inv.Overtaken(b) {
+			p.warn("snapshot %s is passed over: another writer had taken over timeline %d when it was completed, and the WAL is that one's", b.Name, b.Timeline())
+			continue
+		}
 		if i, ok := p.leg(b); ok && i <= p.last {
 			found = append(found, b)
 		}
