@@ -104,8 +104,9 @@ func TestTimeLineOfAnOrderlyStop(t *testing.T) {
 	}
 	e := ending{
 		Epoch: 3, Writer: firstPod, Verdict: verdict{Outcome: outcomeClean, Lost: "nothing"},
-		Receipt: &archive.Receipt{Epoch: 3, Clean: true, Reason: "Postgres shut down cleanly", Timeline: 1, Durable: 0x5000100, FinishedAt: after(7)},
-		After:   restoredEntries(t), later: []archive.Epoch{{Number: 4, Writer: secondPod, ClaimedAt: after(29)}},
+		inventory: &archive.Inventory{Size: mib},
+		Receipt:   &archive.Receipt{Epoch: 3, Clean: true, Reason: "Postgres shut down cleanly", Timeline: 1, Durable: 0x5000100, FinishedAt: after(7)},
+		After:     restoredEntries(t), later: []archive.Epoch{{Number: 4, Writer: secondPod, ClaimedAt: after(29)}},
 	}
 	e.timeLine(lastStop(stop))
 	same(t, `
@@ -170,7 +171,8 @@ func TestTimeLineOfABadStop(t *testing.T) {
 	}
 	e := ending{
 		Epoch: 3, Verdict: verdict{Outcome: outcomeInterrupted},
-		Receipt: &archive.Receipt{Epoch: 3, Reason: "Postgres did not shut down cleanly", Timeline: 1, Durable: 0x5000100, FinishedAt: after(61.5)},
+		inventory: &archive.Inventory{Size: mib},
+		Receipt:   &archive.Receipt{Epoch: 3, Reason: "Postgres did not shut down cleanly", Timeline: 1, Durable: 0x5000100, FinishedAt: after(61.5)},
 		After: []archive.Entry{
 			journalled(t, 5, 70, eventShipping, `{"timeline":2}`),
 			journalled(t, 5, 71, eventRestored, `{"snapshot":"base_1","end":"0/1","target":"2026-04-07T11:00:00Z","missing":["WAL from 0/2 on","more"],"started_at":$63,"seconds":8}`),

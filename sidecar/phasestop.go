@@ -139,6 +139,8 @@ func (e ending) receiptPhase(stop []archive.Entry) (phase, bool) {
 		return p, true
 	case e.Verdict.Outcome != outcomeVanished:
 		return phase{}, false
+	case e.Receipt != nil && e.Receipt.Running:
+		return phase{Name: stepReceipt, Epoch: e.Epoch, Text: "nothing proves a clean end: the writer had come back after a stop, at " + timeText(e.Receipt.FinishedAt)}, true
 	case e.Receipt != nil:
 		return phase{Name: stepReceipt, Epoch: e.Epoch, Text: "nothing proves a clean end: the receipt that is there is of an earlier stop, at " + timeText(e.Receipt.FinishedAt)}, true
 	case told != nil:
