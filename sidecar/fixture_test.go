@@ -115,7 +115,7 @@ func addSnapshot(t *testing.T, w *archive.WAL, n uint64, at time.Time, parent st
 	tw := tar.NewWriter(&raw)
 	err := errors.Join(tw.WriteHeader(&tar.Header{Name: "/PG_VERSION", Mode: 0o600, Size: 3}))
 	_, werr := tw.Write([]byte("15\n"))
-	if err := errors.Join(err, werr, tw.Close(), w.ClaimBackup(ctx, name, archive.BackupClaim{Epoch: 1, Instance: "a", ClaimedAt: at})); err != nil {
+	if err := errors.Join(err, werr, tw.Close(), w.ClaimBackup(ctx, name, archive.BackupClaim{Epoch: 1 + n/6, Instance: "a", ClaimedAt: at})); err != nil {
 		t.Fatal(err)
 	}
 	part, err := w.UploadPart(ctx, name, "part_001", &raw)
@@ -123,7 +123,7 @@ func addSnapshot(t *testing.T, w *archive.WAL, n uint64, at time.Time, parent st
 		t.Fatal(err)
 	}
 	err = w.CommitBackup(ctx, archive.Manifest{
-		Name: name, Epoch: 1, Timeline: 1, Start: start, Stop: stop, StartTime: at, StopTime: at, SystemIdentifier: testSysid, SegmentSize: mib,
+		Name: name, Epoch: 1 + n/6, Timeline: 1, Start: start, Stop: stop, StartTime: at, StopTime: at, SystemIdentifier: testSysid, SegmentSize: mib,
 		Parts: []archive.Part{part}, RawSize: part.RawSize, StoredSize: part.Size, Checksums: archive.ChecksumVerdict{Enabled: true, Pages: 12},
 	}, archive.Metadata{StartTime: at}, s)
 	if err != nil {

@@ -102,6 +102,9 @@ func (v *verifier) checkUsable() {
 		if _, whole := archive.Parents(s, v.all); err != nil || !whole {
 			continue // reported already
 		}
+		if v.inv.Overtaken(s) {
+			continue // nothing is wrong with the archive: its writer had been superseded, and no restore begins with it
+		}
 		from, to := v.inv.Extent(s)
 		used := slices.ContainsFunc(v.inv.Windows(b, []archive.Backup{alone(s)}), func(archive.Window) bool { return true })
 		if !used {
