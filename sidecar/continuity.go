@@ -56,15 +56,41 @@ func compareLast(ctx context.Context, store *archive.WAL, files branch, start sh
 	return true, nil
 }
 
-// recorded is what the archive noted of the object that holds a piece; "" if it noted nothing.
+// recorded is what the archive noted of the object that holds a piece, up to the piece's end; "" if it noted nothing.
+// Where the object goes on behind that, with what does not count, it has to be read.
 func recorded(ctx context.Context, store *archive.WAL, p archive.Piece) (from, to wal.LSN, sum string, err error) {
 	if p.Chunk != nil {
+		if p.To < p.Chunk.To {
+			raw, err := store.ReadChunk(ctx, *p.Chunk)
+			if err != nil {
+				return p.Chunk.From, p.To, "", err
+			}
+			h := sha256.Sum256(raw[:p.To-p.Chunk.From])
+			return p.Chunk.From, p.To, hex.EncodeToString(h[:]), nil
+		}
 		info, err := store.StatChunk(ctx, *p.Chunk)
 		return p.Chunk.From, p.Chunk.To, info.SHA256, err
 	}
 	info, err := store.StatSegment(ctx, p.Segment)
 	start := p.Segment.Start(store.Size)
-	return start, start + wal.LSN(info.Valid), info.SHA256, err
+	if end := info.End(store.Size); err != nil || !info.Known || p.To >= end {
+		return start, start + wal.LSN(info.Valid), info.SHA256, err
+	}
+	sum, err = hashOf(ctx, store, p.Segment, int64(p.To-start))
+	return start, p.To, sum, err
+}
+
+// hashOf reads the first n bytes of a sealed segment.
+func hashOf(ctx context.Context, store *archive.WAL, seg wal.Segment, n int64) (string, error) {
+	r, _, err := store.OpenSegment(ctx, seg)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if _, err = io.CopyN(h, r, n); err == nil {
+		_, err = io.Copy(io.Discard, r) // only at its end the object is known to be right
+	}
+	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, r.Close())
 }
 
 // readableBackups are all snapshots but the damaged ones, which must not keep WAL from being shipped.

@@ -23,7 +23,7 @@ func (inv *Inventory) Stray(t wal.Timeline, end wal.LSN) (s Stray, ok bool) {
 	whole := 0
 	owners := inv.Owners(t)
 	for seg, info := range inv.Sealed {
-		if to := owners.end(info, inv.Size); seg.Timeline == t && seg.Start(inv.Size) >= end && to > seg.Start(inv.Size) {
+		if to := owners.End(info, inv.Size); seg.Timeline == t && seg.Start(inv.Size) >= end && to > seg.Start(inv.Size) {
 			note(seg.Start(inv.Size), seg.End(inv.Size))
 			whole++
 		}

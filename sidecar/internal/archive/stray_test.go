@@ -18,6 +18,7 @@ func TestStray(t *testing.T) {
 	for name, c := range map[string]struct {
 		end    wal.LSN
 		sealed []uint64
+		theirs []uint64 // sealed by one that was superseded
 		chunks []Chunk
 		want   Stray
 		none   bool
@@ -32,6 +33,7 @@ func TestStray(t *testing.T) {
 		"a segment and a chunk":               {end: at(5), sealed: []uint64{4, 6}, chunks: []Chunk{chunk(7, 2, at(7), at(7)+300)}, want: Stray{From: at(6), To: at(7) + 300}},
 		"a chunk of nobody":                   {end: at(5), sealed: []uint64{4}, chunks: []Chunk{chunk(7, 9, at(7), at(7)+300)}, none: true},
 		"of one that was superseded":          {end: at(5), sealed: []uint64{4}, chunks: []Chunk{chunk(5, 1, at(5)+200, at(5)+300)}, none: true},
+		"segments of one that was superseded": {end: at(4) + 10, theirs: []uint64{4, 5, 6}, none: true},
 		"another timeline":                    {end: at(5), chunks: []Chunk{{Segment: wal.Segment{Timeline: 2, Number: 7}, Epoch: 2, From: at(7), To: at(8)}}, none: true},
 		"a segment, and a chunk of nobody":    {end: at(5), sealed: []uint64{6}, chunks: []Chunk{chunk(7, 9, at(7), at(8))}, want: Stray{From: at(6), To: at(7), Parallel: true}},
 		"a chunk that reaches over the hole":  {end: at(5) + 100, chunks: []Chunk{chunk(5, 2, at(5), at(5)+300)}, none: true},
@@ -42,10 +44,13 @@ func TestStray(t *testing.T) {
 			inv := &Inventory{
 				Size: size, Sealed: map[wal.Segment]SegmentInfo{}, Chunks: map[wal.Segment][]Chunk{},
 				Claims: map[wal.Timeline]TimelineClaim{1: {Timeline: 1, Epoch: 1}},
-				Epochs: []Epoch{{Number: 1, Timeline: 1}, {Number: 2, Timeline: 1, Since: at(4) + 10}},
+				Epochs: []Epoch{{Number: 1, Timeline: 1}, {Number: 2, Timeline: 1, Since: at(4) + 10, Replaces: true}},
 			}
 			for _, n := range c.sealed {
 				inv.Sealed[sealed(n)] = SegmentInfo{Segment: sealed(n), Valid: int64(size)}
+			}
+			for _, n := range c.theirs {
+				inv.Sealed[sealed(n)] = SegmentInfo{Segment: sealed(n), Valid: int64(size), Known: true, Epoch: 1}
 			}
 			for _, k := range c.chunks {
 				inv.Chunks[k.Segment] = append(inv.Chunks[k.Segment], k)
