@@ -28,12 +28,9 @@ func (d Database) Clone(name, target string, disks Disks) (*corev1.Pod, error) {
 	if _, err := policy.ParseTarget(target); err != nil {
 		return nil, fmt.Errorf("%s: %w", about, err)
 	}
-	root := variable(initContainer(d.pod, inject.SidecarContainer), "OUTRIDER_ARCHIVE")
-	if r := d.Sidecar; r != nil && r.Archive != "" {
-		root = r.Archive // after an upgrade of PostgreSQL it is the next one
-	}
-	if !strings.HasPrefix(root, "oss://") {
-		return nil, fmt.Errorf("%s: its sidecar names no archive", about)
+	root, err := d.root()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", about, err)
 	}
 	pg, err := postgresOf(d.pod)
 	if err != nil {
@@ -67,6 +64,18 @@ func cloneSpec(from *corev1.PodSpec) corev1.PodSpec {
 		to.Affinity = &corev1.Affinity{NodeAffinity: a.NodeAffinity}
 	}
 	return to
+}
+
+// root is where the archive of the database is.
+func (d Database) root() (string, error) {
+	root := variable(initContainer(d.pod, inject.SidecarContainer), "OUTRIDER_ARCHIVE")
+	if r := d.Sidecar; r != nil && r.Archive != "" {
+		root = r.Archive // after an upgrade of PostgreSQL it is the next one
+	}
+	if !strings.HasPrefix(root, "oss://") {
+		return "", errors.New("its sidecar names no archive")
+	}
+	return root, nil
 }
 
 // cloneAnnotations keep what the original's policy says of access, and replace what makes it this database.

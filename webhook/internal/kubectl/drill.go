@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"outrider.dev/sidecar/policy"
-	"outrider.dev/webhook/internal/inject"
 )
 
 // DrillRequest says what kind of restore drill is wanted.
@@ -29,12 +28,9 @@ type DrillRequest struct {
 // drill has one as large; else it takes the disk of its node. Nothing is made yet.
 func (d Database) Drill(r DrillRequest, disks Disks) (*batchv1.CronJob, error) {
 	about := fmt.Sprintf("a restore drill of pod %s/%s", d.Namespace, d.Pod)
-	root := variable(initContainer(d.pod, inject.SidecarContainer), "OUTRIDER_ARCHIVE")
-	if s := d.Sidecar; s != nil && s.Archive != "" {
-		root = s.Archive // after an upgrade of PostgreSQL it is the next one
-	}
-	if !strings.HasPrefix(root, "oss://") {
-		return nil, fmt.Errorf("%s: its sidecar names no archive", about)
+	root, err := d.root()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", about, err)
 	}
 	pg, err := postgresOf(d.pod)
 	if err != nil {
