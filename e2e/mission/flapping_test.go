@@ -36,7 +36,7 @@ func TestFlappingMetadata(t *testing.T) {
 	if err := service.SetFaults(nowAndThen()...); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = service.SetFaults() })
+	after(t, func() { _ = service.SetFaults() })
 	d.until("all kinds of errors", func(ctx context.Context) error {
 		status, err := d.status(ctx)
 		switch {

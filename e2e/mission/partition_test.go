@@ -31,19 +31,16 @@ func TestPartition(t *testing.T) {
 	if err := node.SignalKubelet(syscall.SIGSTOP); err != nil { // or it would kill the pod at once when it hears again
 		t.Fatal(err)
 	}
+	kill := d.mark()
 	if err := node.Connect(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	after(t, func() {
 		if err := node.Lose(); err != nil {
 			t.Error(err)
 		}
 		_ = field.Forget(context.Background(), node.Name) // the new one of that name starts as new
 	})
-	kill, err := d.ledger.MarkKill()
-	if err != nil {
-		t.Fatal(err)
-	}
 	id := containerID(t, first, "postgres")
 	psql := func(sql string) (string, error) {
 		return ctr(t, node, "tasks", "exec", "--exec-id", fmt.Sprint(time.Now().UnixNano()), id, "psql", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", sql)

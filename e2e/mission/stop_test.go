@@ -11,9 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"outrider.dev/e2e/ledger"
-	"outrider.dev/e2e/world"
 )
 
 // TestDrain drains the node as people do.
@@ -21,9 +18,9 @@ func TestDrain(t *testing.T) {
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
-	t.Cleanup(func() { _ = field.Kubectl(context.Background(), "uncordon", first.Spec.NodeName).Run() })
+	after(t, func() { _ = field.Kubectl(context.Background(), "uncordon", first.Spec.NodeName).Run() })
 	began := time.Now()
-	kubectl(t, "drain", first.Spec.NodeName, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=150s")
+	kubectl(t, "drain", first.Spec.NodeName, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
 	d.moved(first, began)
 	d.provenClean(1)
 	stop()
@@ -36,21 +33,12 @@ func TestForce(t *testing.T) {
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
+	ended := d.witness(first)
 	began := time.Now()
 	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--grace-period=0", "--force")
-	kill, err := d.ledger.MarkKill()
-	if err != nil {
-		t.Fatal(err)
-	}
 	d.replaced(first, began)
 	stop()
-	clean := d.receipt(1)["clean"] == true
-	rpo := world.Judged()
-	if clean {
-		rpo = 0
-	}
-	report := d.judge(ledger.Options{Kill: kill, RPO: rpo})
-	t.Logf("clean: %v; %d of %d rows", clean, report.Present, report.Acknowledged)
+	d.honest(ended())
 }
 
 // TestInPlace breaks one thing after the other in a pod that stays where it is. Nothing is lost, and no restore touches the
