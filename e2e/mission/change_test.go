@@ -9,9 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"outrider.dev/e2e/ledger"
-	"outrider.dev/e2e/world"
 )
 
 // TestRolling changes the template, so that the StatefulSet's controller replaces the pod.
@@ -60,8 +57,7 @@ func TestUpgrade(t *testing.T) {
 	if epoch := d.epoch(); epoch != 1 {
 		t.Errorf("the epoch is %d, not 1", epoch)
 	}
-	stop()
-	d.nothingLost()
+	d.andMoves(stop)
 }
 
 // TestVolume has a persistent volume: data and timeline stay. Set back to an older state, the volume is refused.
@@ -146,6 +142,5 @@ func TestWebhookAway(t *testing.T) {
 	back()
 	d.replaced(first, began)
 	stop()
-	report := d.judge(ledger.Options{Kill: kill, RPO: world.Judged()})
-	t.Logf("%d of %d rows, %d older than %s are lost", report.Present, report.Acknowledged, report.LostOlderThan(world.RPO), world.RPO)
+	d.honest(kill)
 }

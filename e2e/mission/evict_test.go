@@ -104,5 +104,9 @@ func (d *database) honest(kill ledger.Instant) {
 		rpo = 0
 	}
 	report := d.judge(ledger.Options{Kill: kill, RPO: rpo})
-	d.t.Logf("clean: %v; %d of %d rows", clean, report.Present, report.Acknowledged)
+	if clean {
+		d.note("there was time for an orderly end")
+	} else {
+		d.note("%d of %d rows lost, %d of them older than %s", report.Lost, report.Acknowledged, report.LostOlderThan(world.RPO), world.RPO)
+	}
 }

@@ -57,6 +57,9 @@ func TestOutOfMemory(t *testing.T) {
 	t.Logf("starts again: sidecar %d, PostgreSQL %d", restarts(pod, "outrider"), restarts(pod, "postgres"))
 
 	epoch := d.epoch()
+	if d.saysClean(epoch) {
+		t.Error("a receipt says that the database has ended orderly, and it runs")
+	}
 	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--wait=true")
 	d.write()
 	d.provenClean(epoch)

@@ -66,14 +66,14 @@ func TestAnotherRegion(t *testing.T) {
 	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--wait=false", "--ignore-not-found")
 	d.up(began, began)
 	d.tookOver(late)
-	t.Logf("the region was lost %.1f s before the first write", time.Since(gone).Seconds())
+	d.note("the region was lost %.1f s before the first write", time.Since(gone).Seconds())
 
 	report := d.compare(d.book, ledger.Options{Kill: kill, RPO: time.Hour})
 	if err := report.Err(); err != nil || report.Lost == 0 || report.Present == 0 {
 		t.Errorf("the ledger: %v; %d of %d rows are there", err, report.Present, report.Acknowledged)
 	}
 	if age := report.OldestLostAge; age != nil {
-		t.Logf("RPO: %d of %d rows lost, the oldest %.1f s before the region was: as late as the replication", report.Lost, report.Acknowledged, *age)
+		d.note("%d of %d rows lost, the oldest %.1f s before the region was: as late as the replication", report.Lost, report.Acknowledged, *age)
 	}
 	found := *d.figures
 	d.goesOn(far, late)

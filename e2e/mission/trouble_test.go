@@ -43,7 +43,7 @@ func storageAway(t *testing.T, while time.Duration) {
 	setFaults(t)
 	began := time.Now()
 	d.untilProtected()
-	t.Logf("protected again %.1f s after OSS came back", time.Since(began).Seconds())
+	d.note("protected again %.1f s after OSS came back", time.Since(began).Seconds())
 	if pod := d.here(); restarts(pod, "postgres") != 0 || restarts(pod, "outrider") != 0 || pod.UID != first.UID {
 		t.Error("something was started again")
 	}
