@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,6 +82,12 @@ func removeGroups(dir string) error {
 		}
 	}
 	return nil
+}
+
+// SweepOf removes the control groups of a cluster that has ended, of which the process of the outside had this number. Its last
+// processes may be dying still.
+func SweepOf(pid int) error {
+	return removeCgroup(cgroupPrefix + strconv.Itoa(pid))
 }
 
 // Sweep removes the control groups of clusters whose processes were killed before they could do it. Those of clusters that

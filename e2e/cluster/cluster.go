@@ -55,6 +55,7 @@ type Cluster struct {
 	options   options
 
 	mu       sync.Mutex
+	client   kubernetes.Interface
 	nodes    []*Node
 	lastNode int // number of the last one added
 }
@@ -144,13 +145,18 @@ func (c *Cluster) Config() *rest.Config {
 	return rest.CopyConfig(c.config)
 }
 
-// Client is a client with the administrator's rights.
+// Client is a client with the administrator's rights, which all callers share: tests ask for it at each look.
 func (c *Cluster) Client() (kubernetes.Interface, error) {
-	client, err := kubernetes.NewForConfig(c.config)
-	if err != nil {
-		return nil, fmt.Errorf("making a client of the cluster: %w", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client == nil {
+		client, err := kubernetes.NewForConfig(c.config)
+		if err != nil {
+			return nil, fmt.Errorf("making a client of the cluster: %w", err)
+		}
+		c.client = client
 	}
-	return client, nil
+	return c.client, nil
 }
 
 // Kubeconfig is the path of a file with the administrator's credentials.

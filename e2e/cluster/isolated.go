@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"syscall"
 
@@ -68,7 +69,7 @@ func again() (int, error) {
 		Unshareflags: unix.CLONE_NEWNS, // syscall makes the mounts private at once
 		Pdeathsig:    unix.SIGKILL,     // and with process 1 the kernel kills the whole process table
 	}
-	err = cmd.Run()
+	err = supervise(cmd)
 	// All is gone by itself but the control groups of nodes, if there were any.
 	if err := removeCgroup(cgroupPrefix + fmt.Sprint(os.Getpid())); err != nil {
 		fmt.Fprintf(os.Stderr, "cluster: %v\n", err)
@@ -81,6 +82,30 @@ func again() (int, error) {
 		return 0, err
 	}
 	return 0, nil
+}
+
+// supervise runs the command, and has it hear the signals that this process would end by: it has more to end than we do.
+func supervise(cmd *exec.Cmd) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				_ = cmd.Process.Signal(s) // it may have ended
+			case <-done:
+				return
+			}
+		}
+	}()
+	err := cmd.Wait()
+	signal.Stop(signals)
+	close(done)
+	return err
 }
 
 // settle makes the new namespaces habitable.

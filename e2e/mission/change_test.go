@@ -9,9 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"outrider.dev/e2e/ledger"
-	"outrider.dev/e2e/world"
 )
 
 // TestRolling changes the template, so that the StatefulSet's controller replaces the pod.
@@ -57,18 +54,16 @@ func TestUpgrade(t *testing.T) {
 	if pod.UID != first.UID || restarts(pod, "postgres") != 0 {
 		t.Errorf("the database was started again: %d times", restarts(pod, "postgres"))
 	}
-	status, err := d.status(t.Context())
-	if err != nil || status["epoch"] != 1.0 {
-		t.Errorf("%v: the epoch is %v, not 1", err, status["epoch"])
+	if epoch := d.epoch(); epoch != 1 {
+		t.Errorf("the epoch is %d, not 1", epoch)
 	}
-	stop()
-	d.nothingLost()
+	d.andMoves(stop)
 }
 
 // TestVolume has a persistent volume: data and timeline stay. Set back to an older state, the volume is refused.
 func TestVolume(t *testing.T) {
 	d := setUp(t, "testdata/volume", spaceOf(t))
-	t.Cleanup(func() {
+	after(t, func() {
 		_ = field.Kubectl(context.Background(), "delete", "pv", "orders", "--wait=false").Run() // after the claim
 	})
 	d.untilProtected()
@@ -77,8 +72,8 @@ func TestVolume(t *testing.T) {
 	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--wait=true")
 	d.write()
 	d.untilProtected()
-	if status, err := d.status(t.Context()); err != nil || status["timeline"] != 1.0 {
-		t.Errorf("%v: the timeline is %v, not 1", err, status["timeline"])
+	if status := d.says(); status["timeline"] != 1.0 {
+		t.Errorf("the timeline is %v, not 1", status["timeline"])
 	}
 	shell := func(script string) {
 		t.Helper()
@@ -122,7 +117,7 @@ func TestWebhookAway(t *testing.T) {
 	}
 	kubectl(t, "-n", "outrider-system", "scale", "deployment/outrider-webhook", "--replicas=0")
 	kubectl(t, "-n", "outrider-system", "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=outrider", "--timeout=120s")
-	t.Cleanup(func() {
+	after(t, func() {
 		_ = field.Kubectl(context.Background(), "-n", "outrider-system", "scale", "deployment/outrider-webhook", "--replicas=2").Run()
 	})
 	began := time.Now()
@@ -134,11 +129,8 @@ func TestWebhookAway(t *testing.T) {
 		}
 		return err
 	})
+	kill := d.mark()
 	replace(t, node.Name)
-	kill, err := d.ledger.MarkKill()
-	if err != nil {
-		t.Fatal(err)
-	}
 	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--grace-period=0", "--force")
 	d.until("a pod to be refused", func(ctx context.Context) error {
 		out, err := field.Kubectl(ctx, "-n", d.namespace, "get", "events").CombinedOutput()
@@ -150,6 +142,5 @@ func TestWebhookAway(t *testing.T) {
 	back()
 	d.replaced(first, began)
 	stop()
-	report := d.judge(ledger.Options{Kill: kill, RPO: world.Judged()})
-	t.Logf("%d of %d rows, %d older than %s are lost", report.Present, report.Acknowledged, report.LostOlderThan(world.RPO), world.RPO)
+	d.honest(kill)
 }

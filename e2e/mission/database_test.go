@@ -5,8 +5,11 @@ package mission_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +33,9 @@ type database struct {
 	book           string
 	figures        *figures
 	root           string // in the bucket
+
+	mu    sync.Mutex
+	stays []stay
 }
 
 // protect installs the example of README in a namespace of its own and with an archive of its own, and waits until it is
@@ -72,6 +78,7 @@ func (d *database) ready(ctx context.Context) (*corev1.Pod, error) {
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue && pod.DeletionTimestamp == nil {
+			d.seen(pod)
 			return pod, nil
 		}
 	}
@@ -80,7 +87,14 @@ func (d *database) ready(ctx context.Context) (*corev1.Pod, error) {
 
 // status is what the sidecar says of itself.
 func (d *database) status(ctx context.Context) (map[string]any, error) {
-	return statusAt(ctx, d.door.address(ctx))
+	return statusAt(ctx, d.door.address(ctx, 0))
+}
+
+// says is status as soon as there is an answer.
+func (d *database) says() (status map[string]any) {
+	d.t.Helper()
+	d.until("the sidecar to say how it is", func(ctx context.Context) (err error) { status, err = d.status(ctx); return err })
+	return status
 }
 
 func (d *database) untilProtected() {
@@ -103,7 +117,13 @@ func (d *database) until(what string, ask func(context.Context) error) {
 
 func until(t *testing.T, what string, ask func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), long)
+	within(t, long, what, ask)
+}
+
+// within is until for what takes longer.
+func within(t *testing.T, limit time.Duration, what string, ask func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for {
 		attempt, stop := context.WithTimeout(ctx, 5*time.Second)
@@ -115,10 +135,14 @@ func until(t *testing.T, what string, ask func(context.Context) error) {
 		select {
 		case <-ctx.Done():
 			t.Fatalf("waiting for %s: %v", what, err)
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
+
+// loadRows is what has been acknowledged before anything happens to a database: three seconds' worth. If the database were lost
+// sooner, nothing could be lost that is older than the promise.
+const loadRows = 150
 
 // load writes to the ledger until the function it returns is called.
 func (d *database) load() (stop func()) {
@@ -129,8 +153,8 @@ func (d *database) load() (stop func()) {
 		done <- d.ledger.Run(ctx, ledger.Config{ConnString: d.conn(), Rate: 50, Timeout: 10 * time.Second})
 	}()
 	d.until("rows to be acknowledged", func(context.Context) error {
-		if n := d.ledger.Stats().Acknowledged; n < before+20 {
-			return fmt.Errorf("%d so far", n)
+		if n := d.ledger.Stats().Acknowledged; n < before+loadRows {
+			return fmt.Errorf("%d so far", n-before)
 		}
 		return nil
 	})
@@ -146,15 +170,34 @@ func (d *database) load() (stop func()) {
 // judge compares with the ledger: nothing may be missing.
 func (d *database) judge(options ledger.Options) ledger.Report {
 	d.t.Helper()
-	report, err := ledger.Verify(d.t.Context(), d.conn(), d.book, options)
-	d.figures.judged(report)
-	if err == nil {
-		err = report.Err()
-	}
-	if err != nil {
+	report := d.compare(d.book, options)
+	if err := report.Err(); err != nil {
 		d.t.Errorf("the ledger: %v", err)
+		tellOf(d.t) // while it is as it was found
 	}
 	return report
+}
+
+// compare compares with a ledger. Where that could not be done it is tried again; what was found is final.
+func (d *database) compare(book string, options ledger.Options) (report ledger.Report) {
+	d.t.Helper()
+	d.until("a comparison with the ledger", func(context.Context) (err error) {
+		report, err = ledger.Verify(d.t.Context(), d.conn(), book, options)
+		return err
+	})
+	d.figures.judged(report)
+	return report
+}
+
+// mark writes down that the database ends now. Call it directly before it does: what was acknowledged is as old as it was at
+// that moment, and what comes to an end afterwards may take its time.
+func (d *database) mark() ledger.Instant {
+	d.t.Helper()
+	kill, err := d.ledger.MarkKill()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return kill
 }
 
 // write says when the first transaction is accepted again.
@@ -174,32 +217,29 @@ func (d *database) write() {
 // receipt reads how an epoch ended, from the archive.
 func (d *database) receipt(epoch int) map[string]any {
 	d.t.Helper()
-	var receipt map[string]any
-	content, _, err := field.Cloud.OSS.ReadObject(local.Bucket, fmt.Sprintf("%s/outrider/receipts/%010d.json", d.root, epoch))
-	if err == nil {
-		err = json.Unmarshal(content, &receipt)
-	}
+	receipt, err := d.findReceipt(epoch)
 	if err != nil {
 		d.t.Fatalf("the receipt of epoch %d: %v", epoch, err)
 	}
 	return receipt
 }
 
-// tell prints what a person needs to see what went wrong.
-func (d *database) tell() {
-	for _, args := range [][]string{
-		{"get", "nodes,pods", "-A", "-o", "wide"},
-		{"-n", d.namespace, "describe", "pods"},
-		{"-n", d.namespace, "get", "events", "--sort-by=.lastTimestamp"},
-		{"-n", d.namespace, "logs", d.pod, "--all-containers", "--ignore-errors", "--prefix", "--tail=60"},
-		{"-n", d.namespace, "exec", d.pod, "-c", "outrider", "--", "outrider", "why"},
-		{"-n", "outrider-system", "logs", "-l", "app.kubernetes.io/name=outrider", "--tail=40", "--prefix"},
-	} {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		out, err := field.Kubectl(ctx, args...).CombinedOutput()
-		cancel()
-		d.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+func (d *database) findReceipt(epoch int) (receipt map[string]any, err error) {
+	content, _, err := field.Cloud.OSS.ReadObject(local.Bucket, fmt.Sprintf("%s/outrider/receipts/%010d.json", d.root, epoch))
+	if err == nil {
+		err = json.Unmarshal(content, &receipt)
 	}
+	return receipt, err
+}
+
+// saysClean tells whether an epoch's receipt proves an orderly end. A writer that had no time leaves none.
+func (d *database) saysClean(epoch int) bool {
+	d.t.Helper()
+	receipt, err := d.findReceipt(epoch)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.t.Fatalf("the receipt of epoch %d: %v", epoch, err)
+	}
+	return receipt["clean"] == true
 }
 
 func kubectl(t *testing.T, args ...string) string {

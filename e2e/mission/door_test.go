@@ -10,15 +10,24 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // door is a way to a pod's port that stays when the pod moves: connections lead to where the pod of that name is now.
 type door struct {
-	namespace, pod, port string
-	listener             net.Listener
-	running              sync.WaitGroup
+	namespace, port string
+	listener        net.Listener
+	running         sync.WaitGroup
+
+	mu    sync.Mutex
+	pod   string
+	last  string // the pod's address when that was last known, empty if there was none
+	asked time.Time
 }
+
+// lookEvery is how often a door asks where the pod is, for however many connections.
+const lookEvery = time.Second
 
 // open opens a door until the test's end.
 func open(t *testing.T, namespace, pod, port string) *door {
@@ -46,25 +55,42 @@ func open(t *testing.T, namespace, pod, port string) *door {
 	return d
 }
 
-// address is that of the pod, empty while there is none.
-func (d *door) address(ctx context.Context) string {
+// lead has the door lead to a pod of another name.
+func (d *door) lead(pod string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pod, d.asked = pod, time.Time{}
+}
+
+// address is that of the pod, empty while there is none, as it is or was a moment ago. While the API server does not answer it
+// is what it was: a database does not move because nobody can say where it is.
+func (d *door) address(ctx context.Context, atMost time.Duration) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.asked) < atMost {
+		return d.last
+	}
 	client, err := field.Client()
 	if err != nil {
-		return ""
+		return d.last
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	pod, err := client.CoreV1().Pods(d.namespace).Get(ctx, d.pod, metav1.GetOptions{})
-	if err != nil {
-		return ""
+	switch {
+	case err == nil:
+		d.last = pod.Status.PodIP
+	case apierrors.IsNotFound(err):
+		d.last = ""
 	}
-	return pod.Status.PodIP
+	d.asked = time.Now()
+	return d.last
 }
 
 // carry carries one connection until either side ends it or the pod is somewhere else.
 func (d *door) carry(ctx context.Context, c net.Conn) {
 	defer c.Close()
-	address := d.address(ctx)
+	address := d.address(ctx, 0)
 	if address == "" {
 		return
 	}
@@ -86,8 +112,8 @@ func (d *door) carry(ctx context.Context, c net.Conn) {
 			return
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Second):
-			if d.address(ctx) != address {
+		case <-time.After(lookEvery):
+			if d.address(ctx, lookEvery) != address {
 				return
 			}
 		}

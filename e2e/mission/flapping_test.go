@@ -36,7 +36,7 @@ func TestFlappingMetadata(t *testing.T) {
 	if err := service.SetFaults(nowAndThen()...); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = service.SetFaults() })
+	after(t, func() { _ = service.SetFaults() })
 	d.until("all kinds of errors", func(ctx context.Context) error {
 		status, err := d.status(ctx)
 		switch {
@@ -64,7 +64,7 @@ func TestFlappingMetadata(t *testing.T) {
 	service.SetSpotTermination(began.Add(3 * time.Minute))
 	until(t, "the taint of the node", func(ctx context.Context) error { return tainted(ctx, node.Name) })
 	after := wrong(service) - before
-	t.Logf("tainted after %.1f s; %d wrong answers before the notice, and %d until then", time.Since(began).Seconds(), before, after)
+	d.note("tainted after %.1f s; %d wrong answers before the notice, and %d until then", time.Since(began).Seconds(), before, after)
 	if after < len(flaps)-1 {
 		t.Errorf("the series had %d errors", after)
 	}

@@ -19,7 +19,7 @@ func TestIdleSessions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = c.Close(context.Background()) }) // the server has ended it long before
+		after(t, func() { _ = c.Close(context.Background()) }) // the server has ended it long before
 	}
 	stop := d.load()
 	first := d.here()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 	"outrider.dev/e2e/cluster/local"
 	"outrider.dev/e2e/images"
 )
+
+// grace is how long a node may be silent before it counts as lost. It is longer than a busy machine stands still: whoever is
+// silent for longer loses its pods, and with them the scenario that is being played. What waits for a lost node waits that long.
+const grace = 30 * time.Second
 
 // workers is how many nodes there are: one may go and the webhook still has one for each replica.
 const workers = 3
@@ -29,10 +34,20 @@ func TestMain(m *testing.M) {
 	os.Exit(cluster.Isolated(prepare, func() int { return play(m) }))
 }
 
-// prepare builds the images where the network of the host is, for modules that are not there yet.
+// prepare builds the images, and outrider for this machine, where the network of the host is, for modules that are not there
+// yet.
 func prepare() error {
-	_, err := images.Build(context.Background())
-	return err
+	if _, err := images.Build(context.Background()); err != nil {
+		return err
+	}
+	program, err := outriderHere()
+	if err != nil {
+		return err
+	}
+	if out, err := exec.Command("go", "build", "-o", program, "outrider.dev/sidecar").CombinedOutput(); err != nil {
+		return fmt.Errorf("building outrider: %w: %s", err, out)
+	}
+	return nil
 }
 
 // play starts the cluster with the webhook in it, runs the tests and takes everything down.
@@ -41,7 +56,7 @@ func play(m *testing.M) (code int) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	began := time.Now()
 	var err error
-	field, err = local.Start(ctx, workers, log, cluster.MonitorGrace(10*time.Second))
+	field, err = local.Start(ctx, workers, log, cluster.MonitorGrace(grace))
 	if err == nil {
 		log.Info("the cluster is up", "took", time.Since(began).Round(time.Second))
 		err = install(ctx)

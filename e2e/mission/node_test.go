@@ -69,8 +69,8 @@ func replace(t *testing.T, name string) {
 // renew brings a new node at the test's end.
 func renew(t *testing.T, name string) {
 	t.Helper()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), long)
+	after(t, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*long)
 		defer cancel()
 		if _, err := field.AddWorker(ctx, name, nil); err != nil {
 			t.Error(err)
@@ -98,7 +98,7 @@ func only(t *testing.T, name string) (end func()) {
 func cordon(t *testing.T, name string) {
 	t.Helper()
 	kubectl(t, "cordon", name)
-	t.Cleanup(func() { _ = field.Kubectl(context.Background(), "uncordon", name).Run() }) // it may be gone
+	after(t, func() { _ = field.Kubectl(context.Background(), "uncordon", name).Run() }) // it may be gone
 }
 
 // node is where the pod is.

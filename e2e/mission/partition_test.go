@@ -13,11 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1 "k8s.io/api/core/v1"
 
+	"outrider.dev/e2e/cluster"
 	"outrider.dev/e2e/ledger"
-	"outrider.dev/e2e/world"
 )
 
 // TestPartition cuts a node off whose database lives on, replaces it, and brings it back: the first writer sees that it was
@@ -28,22 +27,7 @@ func TestPartition(t *testing.T) {
 	first, node := d.here(), d.node()
 	renew(t, node.Name)
 	began := time.Now()
-	if err := node.SignalKubelet(syscall.SIGSTOP); err != nil { // or it would kill the pod at once when it hears again
-		t.Fatal(err)
-	}
-	if err := node.Connect(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := node.Lose(); err != nil {
-			t.Error(err)
-		}
-		_ = field.Forget(context.Background(), node.Name) // the new one of that name starts as new
-	})
-	kill, err := d.ledger.MarkKill()
-	if err != nil {
-		t.Fatal(err)
-	}
+	kill := d.cutOff(node)
 	id := containerID(t, first, "postgres")
 	psql := func(sql string) (string, error) {
 		return ctr(t, node, "tasks", "exec", "--exec-id", fmt.Sprint(time.Now().UnixNano()), id, "psql", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", sql)
@@ -52,26 +36,68 @@ func TestPartition(t *testing.T) {
 		t.Fatalf("the database does not live on: %v", err)
 	}
 	until(t, "the node to count as lost", func(ctx context.Context) error { return notReady(ctx, node.Name) })
-	client, err := field.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := client.CoreV1().Nodes().Delete(t.Context(), node.Name, metav1.DeleteOptions{}); err != nil {
+	if err := field.Forget(t.Context(), node.Name); err != nil {
 		t.Fatal(err)
 	}
 	d.moved(first, began)
+	// The second writer has the archive by now, and nobody has told the first one.
+	if _, err := psql("INSERT INTO stray VALUES (2)"); err != nil {
+		t.Fatalf("the first database does not take what nobody could forbid: %v", err)
+	}
 	if err := node.Connect(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the first writer to see that it was superseded", func(ctx context.Context) error {
+	d.superseded(first, func() (string, error) { return psql("INSERT INTO stray VALUES (3)") })
+	// They are where they were written, for a person to look at.
+	if out, err := psql("SELECT 'strays: ' || count(*) FROM stray WHERE n < 3"); err != nil || !strings.Contains(out, "strays: 2") {
+		t.Errorf("the rows of the first writer after it was cut off: %v: %s", err, out)
+	}
+	stop()
+	d.honest(kill)
+	d.noStrays()
+	// Nor are they in the archive, which the first writer could reach again.
+	second, epoch := d.here(), d.epoch()
+	began = time.Now()
+	found := *d.figures
+	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--wait=false")
+	d.back(second, began)
+	d.provenClean(epoch)
+	d.noStrays()
+	d.honest(kill)
+	*d.figures = found
+}
+
+// cutOff takes a node's network away. Its kubelet stands still, or it would kill the pod at once when it hears again.
+func (d *database) cutOff(node *cluster.Node) ledger.Instant {
+	d.t.Helper()
+	if err := node.SignalKubelet(syscall.SIGSTOP); err != nil {
+		d.t.Fatal(err)
+	}
+	kill := d.mark()
+	if err := node.Connect(d.t.Context(), false); err != nil {
+		d.t.Fatal(err)
+	}
+	after(d.t, func() {
+		if err := node.Lose(); err != nil {
+			d.t.Error(err)
+		}
+		_ = field.Forget(context.Background(), node.Name) // the new one of that name starts as new
+	})
+	return kill
+}
+
+// superseded waits until the first writer sees that there is another one, takes no writes, and is told of by outrider why.
+func (d *database) superseded(first *corev1.Pod, write func() (string, error)) {
+	d.t.Helper()
+	d.until("the first writer to see that it was superseded", func(ctx context.Context) error {
 		status, err := statusAt(ctx, first.Status.PodIP)
 		if err == nil && status["state"] != "superseded" {
 			err = fmt.Errorf("%v", status)
 		}
 		return err
 	})
-	until(t, "the first database to take no writes", func(context.Context) error {
-		out, err := psql("INSERT INTO stray VALUES (2)")
+	d.until("the first database to take no writes", func(context.Context) error {
+		out, err := write()
 		if err == nil {
 			return errors.New("it took one")
 		}
@@ -80,17 +106,20 @@ func TestPartition(t *testing.T) {
 		}
 		return nil
 	})
-	stop()
-	report := d.judge(ledger.Options{Kill: kill, RPO: world.Judged()})
-	t.Logf("%d of %d rows, %d older than %s are lost", report.Present, report.Acknowledged, report.LostOlderThan(world.RPO), world.RPO)
-	c, err := pgx.Connect(t.Context(), d.conn())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close(context.Background())
-	var strays bool
-	if err := c.QueryRow(t.Context(), "SELECT to_regclass('stray') IS NOT NULL").Scan(&strays); err != nil || strays {
-		t.Errorf("rows of the first writer after it was cut off are in the second one: %v, %v", strays, err)
+	d.until("outrider why to tell of it", func(ctx context.Context) error {
+		said, err := d.why(ctx, "--epoch", "1")
+		if err == nil && (!strings.Contains(said, "superseded") || !strings.Contains(said, "fenced_read_only")) {
+			err = errors.New(said)
+		}
+		return err
+	})
+}
+
+// noStrays fails the test if the database has rows that another one has taken after this one had begun.
+func (d *database) noStrays() {
+	d.t.Helper()
+	if query[bool](d, "SELECT to_regclass('stray') IS NOT NULL") {
+		d.t.Errorf("rows of the first writer after it was cut off are in the second one: %s", query[string](d, "SELECT string_agg(n::text, ' ') FROM stray"))
 	}
 }
 

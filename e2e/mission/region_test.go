@@ -32,6 +32,8 @@ const (
 	farDomain  = "oss-cn-shanghai-internal.aliyuncs.com"
 	farBucket  = "backups-shanghai"
 	farAddress = "10.200.0.3"
+
+	segmentSize = 16 << 20
 )
 
 // TestAnotherRegion loses a region: its archive is replicated late and out of order into a bucket of another one. A cluster
@@ -44,12 +46,7 @@ func TestAnotherRegion(t *testing.T) {
 	random := rand.New(rand.NewPCG(world.Number(t, "OUTRIDER_SEED", uint64(time.Now().UnixNano())), 0))
 	stop := d.load()
 	d.exec("SELECT pg_switch_wal()")
-	d.until("a segment with many chunks", func(context.Context) error {
-		if n := len(chunksOf(t, d.root)); n < 20 {
-			return fmt.Errorf("there are %d", n)
-		}
-		return nil
-	})
+	d.until("a segment with many chunks", func(context.Context) error { return d.manyChunks() })
 	kill, gone := d.loseRegion()
 	stop()
 	late := replicate(t, far, d.root, random)
@@ -69,22 +66,35 @@ func TestAnotherRegion(t *testing.T) {
 	kubectl(t, "-n", d.namespace, "delete", "pod", d.pod, "--wait=false", "--ignore-not-found")
 	d.up(began, began)
 	d.tookOver(late)
-	t.Logf("the region was lost %.1f s before the first write", time.Since(gone).Seconds())
+	d.note("the region was lost %.1f s before the first write", time.Since(gone).Seconds())
 
-	report, err := ledger.Verify(t.Context(), d.conn(), d.book, ledger.Options{Kill: kill, RPO: time.Hour})
-	if err == nil {
-		err = report.Err()
-	}
-	if err != nil || report.Lost == 0 || report.Present == 0 {
+	report := d.compare(d.book, ledger.Options{Kill: kill, RPO: time.Hour})
+	if err := report.Err(); err != nil || report.Lost == 0 || report.Present == 0 {
 		t.Errorf("the ledger: %v; %d of %d rows are there", err, report.Present, report.Acknowledged)
 	}
 	if age := report.OldestLostAge; age != nil {
-		t.Logf("RPO: %d of %d rows lost, the oldest %.1f s before the region was: as late as the replication", report.Lost, report.Acknowledged, *age)
+		d.note("%d of %d rows lost, the oldest %.1f s before the region was: as late as the replication", report.Lost, report.Acknowledged, *age)
 	}
-	d.figures.judged(report)
 	found := *d.figures
 	d.goesOn(far, late)
 	*d.figures = found
+}
+
+// manyChunks is nil if the last segment of WAL has many chunks and room for more: what is complete lies there as a whole, and its
+// chunks go.
+func (d *database) manyChunks() error {
+	chunks := chunksOf(d.t, d.root)
+	if len(chunks) < 20 {
+		return fmt.Errorf("there are %d", len(chunks))
+	}
+	var end uint64
+	_, to, _ := strings.Cut(path.Base(chunks[len(chunks)-1]), "-")
+	_, _ = fmt.Sscanf(to, "%x", &end) // as in position
+	if at := end % segmentSize; at > segmentSize/2 {
+		d.exec("SELECT pg_switch_wal()")
+		return fmt.Errorf("the segment is full up to %d", at)
+	}
+	return nil
 }
 
 // tookOver fails the test unless the restore has told exactly what is missing: each chunk that did not come through.
@@ -141,15 +151,8 @@ func (d *database) goesOn(far *oss.Server, late []string) {
 // loseRegion takes the region away at once: its OSS, and the database.
 func (d *database) loseRegion() (kill ledger.Instant, at time.Time) {
 	d.t.Helper()
-	d.t.Cleanup(func() { _ = field.Cloud.OSS.SetFaults() })
-	err := field.Cloud.OSS.SetFaults(oss.Fault{Bucket: local.Bucket, Kind: oss.ResetBefore})
-	if err == nil {
-		kill, err = d.ledger.MarkKill()
-	}
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	at = time.Now()
+	kill, at = d.mark(), time.Now()
+	setFaults(d.t, oss.Fault{Bucket: local.Bucket, Kind: oss.ResetBefore})
 	kubectl(d.t, "-n", d.namespace, "delete", "statefulset/orders", "--cascade=orphan")
 	kubectl(d.t, "-n", d.namespace, "delete", "pod", d.pod, "--grace-period=0", "--force")
 	kubectl(d.t, "delete", "namespace", d.namespace, "--wait=true", "--timeout=180s")
@@ -175,7 +178,7 @@ func openRegion(t *testing.T) *oss.Server {
 	server := &http.Server{Handler: far, ReadHeaderTimeout: time.Minute}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
-	t.Cleanup(func() {
+	after(t, func() {
 		_ = server.Close()
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
@@ -200,6 +203,9 @@ func replicate(t *testing.T, far *oss.Server, root string, random *rand.Rand) (l
 		keys = append(keys, o.Key)
 	}
 	chunks := chunksOf(t, root)
+	if len(chunks) < 20 {
+		t.Fatalf("the segment has been completed before the region was lost: of the next one there are %d chunks", len(chunks))
+	}
 	late = []string{chunks[len(chunks)-6], chunks[len(chunks)-3]}
 	random.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 	for _, key := range keys {
@@ -271,7 +277,7 @@ func identify(t *testing.T, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	after(t, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), long)
 		defer cancel()
 		if err := configure(ctx, string(content)); err != nil {

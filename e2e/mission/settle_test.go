@@ -45,27 +45,20 @@ func found(t *testing.T, namespace, pod string) *database {
 	d.root = d.prefix() + "/" + d.namespace + "/" + d.pod
 	d.figures = &figures{scenario: strings.TrimPrefix(t.Name(), "Test")}
 	closing.add(d.figures)
+	d.testify()
 	asked := d.requests()
-	t.Cleanup(func() {
+	after(t, func() {
 		d.figures.failed = t.Failed()
 		d.figures.requests = d.requests() - asked
-		if t.Failed() {
-			d.tell()
-		}
-		_ = field.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=120s", "--ignore-not-found").Run()
+		_ = field.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=180s", "--ignore-not-found").Run()
 	})
+	// The scenario before may have taken the node of one of its pods.
+	kubectl(t, "-n", "outrider-system", "rollout", "status", "deployment/outrider-webhook", "--timeout=180s")
 	return d
 }
 
-// requests are the latest ones to OSS about this test's archives; about twenty thousand are remembered in all.
-func (d *database) requests() (n int64) {
-	for _, r := range field.Cloud.OSS.Recent(0) {
-		if strings.HasPrefix(r.Key, d.prefix()+"/") {
-			n++
-		}
-	}
-	return n
-}
+// requests are those to OSS about this test's archives.
+func (d *database) requests() int64 { return field.Cloud.Asked(d.prefix()) }
 
 // prefix is where this test's archives are.
 func (d *database) prefix() string { return strings.ToLower(d.t.Name()) }
@@ -85,7 +78,7 @@ func (d *database) follow() {
 	if d.ledger, err = ledger.Open(d.book); err != nil {
 		d.t.Fatal(err)
 	}
-	d.t.Cleanup(func() {
+	after(d.t, func() {
 		if err := d.ledger.Close(); err != nil {
 			d.t.Error(err)
 		}
@@ -182,16 +175,20 @@ func query[T any](d *database, question string) T {
 // exec executes a statement once.
 func (d *database) exec(statement string) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), long)
-	defer cancel()
-	c, err := pgx.Connect(ctx, d.conn())
-	if err == nil {
-		_, err = c.Exec(ctx, statement)
-		err = errors.Join(err, c.Close(ctx))
-	}
-	if err != nil {
+	if err := d.try(statement); err != nil {
 		d.t.Fatalf("%s: %v", statement, err)
 	}
+}
+
+// try executes a statement once, as soon as there is a connection, and says how that ended.
+func (d *database) try(statement string) error {
+	d.t.Helper()
+	var c *pgx.Conn
+	d.until("a connection", func(ctx context.Context) (err error) { c, err = pgx.Connect(ctx, d.conn()); return err })
+	ctx, cancel := context.WithTimeout(d.t.Context(), long)
+	defer cancel()
+	_, err := c.Exec(ctx, statement)
+	return errors.Join(err, c.Close(ctx))
 }
 
 // refused waits until the restore has refused with all of these words, where `kubectl describe pod` shows them too, and

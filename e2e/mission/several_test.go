@@ -4,6 +4,7 @@ package mission_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,13 @@ spec: {minAvailable: 1, selector: {matchLabels: {app: orders}}}
 	for i := len(all) - 1; i >= 0; i-- {
 		all[i].moved(first[i], began)
 		all[i].provenClean(1)
+	}
+	for i, d := range all {
+		said := kubectl(t, "-n", d.namespace, "get", "events", "-o", "custom-columns=:reason,:message")
+		waited, deleted := strings.Contains(said, "EvacuationWaits"), strings.Contains(said, ": deleted with")
+		if budgeted := i == 0; waited != budgeted || deleted != budgeted {
+			t.Errorf("%s has a budget: %v; the Events say that it was waited for: %v, and overruled: %v\n%s", d.namespace, budgeted, waited, deleted, said)
+		}
 	}
 	replace(t, node.Name)
 	for i, d := range all {

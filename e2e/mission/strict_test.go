@@ -46,7 +46,7 @@ func TestDeployment(t *testing.T) {
 	d.follow()
 	d.until("the pod to be ready", func(ctx context.Context) error { _, err := d.ready(ctx); return err })
 	d.untilProtected()
-	d.load()()
+	stop := d.load()
 	first := d.pod
 	began := time.Now()
 	kubectl(t, "-n", d.namespace, "rollout", "restart", "deployment/sessions")
@@ -54,11 +54,11 @@ func TestDeployment(t *testing.T) {
 	gone := time.Now()
 	d.provenClean(1)
 	d.pod = d.podOf("sessions", first)
-	d.door = open(t, d.namespace, d.pod, "5432")
+	d.door.lead(d.pod)
 	d.up(began, gone)
-	d.nothingLost()
 	d.untilProtected()
-	d.load()()
+	d.advances()
+	stop()
 	d.nothingLost()
 }
 

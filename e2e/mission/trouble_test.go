@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,10 +28,7 @@ func storageAway(t *testing.T, while time.Duration) {
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
-	if err := field.Cloud.OSS.SetFaults(oss.Fault{Prefix: d.prefix() + "/", Kind: oss.Status}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = field.Cloud.OSS.SetFaults() })
+	setFaults(t, oss.Fault{Prefix: d.prefix() + "/", Kind: oss.Status})
 	until(t, "the sidecar to say that it is in trouble", func(ctx context.Context) error {
 		status, err := d.status(ctx)
 		if err == nil && status["trouble"] == nil {
@@ -40,12 +40,10 @@ func storageAway(t *testing.T, while time.Duration) {
 	defer timer.Stop()
 	<-timer.C
 	d.advances()
-	if err := field.Cloud.OSS.SetFaults(); err != nil {
-		t.Fatal(err)
-	}
+	setFaults(t)
 	began := time.Now()
 	d.untilProtected()
-	t.Logf("protected again %.1f s after OSS came back", time.Since(began).Seconds())
+	d.note("protected again %.1f s after OSS came back", time.Since(began).Seconds())
 	if pod := d.here(); restarts(pod, "postgres") != 0 || restarts(pod, "outrider") != 0 || pod.UID != first.UID {
 		t.Error("something was started again")
 	}
@@ -54,6 +52,32 @@ func storageAway(t *testing.T, while time.Duration) {
 	d.provenClean(1)
 	stop()
 	d.nothingLost()
+}
+
+// faulty has what is wrong with OSS for each test: the stand-in takes all of it at once, and tests run side by side.
+var faulty = struct {
+	sync.Mutex
+	by map[string][]oss.Fault
+}{by: map[string][]oss.Fault{}}
+
+// setFaults replaces what is wrong with OSS for this test, until it ends.
+func setFaults(t *testing.T, faults ...oss.Fault) {
+	t.Helper()
+	if err := arm(t.Name(), faults); err != nil {
+		t.Fatal(err)
+	}
+	after(t, func() {
+		if err := arm(t.Name(), nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func arm(name string, faults []oss.Fault) error {
+	faulty.Lock()
+	defer faulty.Unlock()
+	faulty.by[name] = faults
+	return field.Cloud.OSS.SetFaults(slices.Concat(slices.Collect(maps.Values(faulty.by))...)...)
 }
 
 // TestPressure has the kubelet evict the pod for want of memory, which leaves it two seconds.
@@ -66,24 +90,25 @@ func TestPressure(t *testing.T) {
 		t.Fatal(err)
 	}
 	cordon(t, node.Name)
+	ended := d.witness(first)
 	began := time.Now()
 	err = node.RestartKubelet(map[string]any{"evictionHard": map[string]string{"memory.available": fmt.Sprintf("%dMi", available+2048)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	after(t, func() {
 		if err := node.RestartKubelet(nil); err != nil {
 			t.Error(err)
 		}
 		// Nothing is to be put there by the next scenario before the pressure is over.
-		out, err := field.Kubectl(context.Background(), "wait", "--for=condition=MemoryPressure=False", "node/"+node.Name, "--timeout=60s").CombinedOutput()
+		out, err := field.Kubectl(context.Background(), "wait", "--for=condition=MemoryPressure=False", "node/"+node.Name, "--timeout=180s").CombinedOutput()
 		if err != nil {
 			t.Errorf("kubectl wait: %v: %s", err, out)
 		}
 	})
-	kill := d.evicted(first, began)
+	d.evicted(first, began)
 	stop()
-	d.honest(kill)
+	d.honest(ended())
 }
 
 // memoryAvailable is how much memory the host has left, in MiB.

@@ -19,7 +19,7 @@ func TestZero(t *testing.T) {
 		first := d.here()
 		began := time.Now()
 		d.scale(0)
-		t.Logf("no pod after %.1f s", time.Since(began).Seconds())
+		d.note("no pod after %.1f s", time.Since(began).Seconds())
 		d.provenClean(epoch)
 		if left := d.volumes(); len(left) > 0 {
 			t.Errorf("there are volumes: %v", left)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Cloud struct {
 	Keys *keys.Store
 
 	mu       sync.Mutex
+	asked    map[string]int64 // requests to OSS, by the first folder of the key
 	metadata map[string]*metadata.Server
 	servers  map[string]*http.Server // by node; that of OSS has no name
 	serving  sync.WaitGroup
@@ -53,7 +55,7 @@ func startCloud(ctx context.Context, dir string, log *slog.Logger) (*Cloud, erro
 	if err := store.Put(keys.Key{ID: AccessKeyID, Secret: AccessKeySecret}); err != nil {
 		return nil, err
 	}
-	c := &Cloud{Keys: store, metadata: map[string]*metadata.Server{}, servers: map[string]*http.Server{}, log: log}
+	c := &Cloud{Keys: store, asked: map[string]int64{}, metadata: map[string]*metadata.Server{}, servers: map[string]*http.Server{}, log: log}
 	c.OSS, err = oss.New(oss.Config{
 		Dir: dir, Region: Region, Domain: ossDomain, Keys: store, Buckets: []string{Bucket}, NoSync: true, Log: log,
 	})
@@ -64,8 +66,30 @@ func startCloud(ctx context.Context, dir string, log *slog.Logger) (*Cloud, erro
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting OSS: %w", err), c.OSS.Close())
 	}
-	c.serve("", l, c.OSS)
+	c.serve("", l, c.counted(c.OSS))
 	return c, nil
+}
+
+// counted counts the requests of pods, which name the bucket with the host and the key, or the prefix of a listing, thereafter.
+func (c *Cloud) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := strings.TrimPrefix(r.URL.Path, "/")
+		if key == "" {
+			key = r.URL.Query().Get("prefix")
+		}
+		folder, _, _ := strings.Cut(key, "/")
+		c.mu.Lock()
+		c.asked[folder]++
+		c.mu.Unlock()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Asked is how many requests there were about objects in a folder of the bucket, and about listings of it.
+func (c *Cloud) Asked(folder string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[folder]
 }
 
 // attend starts the metadata service of a node, where its pods expect it.

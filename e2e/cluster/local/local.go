@@ -24,7 +24,7 @@ const (
 	SpotValue = "SpotAsPriceGo"
 )
 
-// DiskVariable names a directory of the host for the nodes' disks. Without it they are in memory, which leaves no trace
+// DiskVariable names a directory of the host for the nodes' disks, which goes with the last of them. Without it they are in memory, which leaves no trace
 // whatever happens, and suits small databases: what they store counts as memory that their containers use.
 const DiskVariable = "OUTRIDER_CLUSTER_DISK"
 
@@ -119,6 +119,9 @@ func (c *Cluster) Stop() error {
 	}
 	if c.dir != "" {
 		errs = append(errs, os.RemoveAll(c.dir))
+	}
+	if dir := os.Getenv(DiskVariable); dir != "" {
+		_ = os.Remove(dir) // it is empty, unless others have their disks there
 	}
 	return errors.Join(errs...)
 }

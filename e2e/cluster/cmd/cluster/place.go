@@ -184,6 +184,13 @@ func (p place) down(ctx context.Context, stdout io.Writer) error {
 			return fmt.Errorf("waiting for its end: %w", err)
 		}
 	}
+	if pid, err := p.process(); err == nil {
+		if err := cluster.SweepOf(pid); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	if err := errors.Join(cluster.Sweep(), os.RemoveAll(string(p))); err != nil {
 		return err
 	}
@@ -193,15 +200,20 @@ func (p place) down(ctx context.Context, stdout io.Writer) error {
 
 // kill ends the process that holds the lock, and with it all others.
 func (p place) kill() error {
-	content, err := os.ReadFile(p.pid())
-	if err != nil {
-		return err
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	pid, err := p.process()
 	if err != nil {
 		return err
 	}
 	return unix.Kill(pid, unix.SIGKILL)
+}
+
+// process is the one that holds the lock, or held it.
+func (p place) process() (int, error) {
+	content, err := os.ReadFile(p.pid())
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(content)))
 }
 
 // post asks the running cluster to do something.
