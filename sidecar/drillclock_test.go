@@ -49,6 +49,39 @@ func TestFirstDrillHasTime(t *testing.T) {
 	})
 }
 
+// A verdict from before anybody asked for drills is told to who looks, and wakes nobody.
+func TestOldVerdictWakesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := idleVoyage(t, archivetest.Memory())
+		v.policy.DrillMaxAge = 24 * time.Hour
+		start := time.Now()
+		fail := func() {
+			t.Helper()
+			if _, err := v.arch.RecordDrill(t.Context(), archive.Drill{Failure: "a query with a mistake", VerifiedAt: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		looks := func() (passed float64, known bool) {
+			t.Helper()
+			if err := v.readDrills(t.Context()); err != nil || v.board.snapshot().Drills.Last == nil {
+				t.Fatalf("%v, %+v", err, v.board.snapshot().Drills)
+			}
+			passed, known = drillValues(t, v, start)["last_passed"]
+			return passed, known
+		}
+		fail()
+		time.Sleep(time.Hour)
+		if passed, known := looks(); known {
+			t.Errorf("the verdict of an hour before is published: %v", passed)
+		}
+		time.Sleep(time.Hour)
+		fail()
+		if passed, known := looks(); !known || passed != 0 {
+			t.Errorf("a verdict that was asked for is published: %v, %v", known, passed)
+		}
+	})
+}
+
 // otherClock is a store whose clock is not ours.
 type otherClock struct {
 	archive.Bucket

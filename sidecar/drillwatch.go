@@ -25,6 +25,8 @@ type drillStatus struct {
 	Last   *archive.Drill `json:"last,omitempty"`        // whatever came of it
 	Passed *archive.Drill `json:"last_passed,omitempty"` // the last one that was
 	Due    time.Time      `json:"due"`                   // when one has to have been passed at the latest
+
+	asked time.Time // since when anybody wants to know
 }
 
 // drillBook remembers what was read. Only watchDrills touches it.
@@ -74,6 +76,7 @@ func (v *voyage) readDrills(ctx context.Context) (err error) {
 	if p := next.Passed; p != nil && p.VerifiedAt.After(v.drills.since) {
 		next.Due = p.VerifiedAt.Add(v.policy.DrillMaxAge)
 	}
+	next.asked = v.drills.since
 	if n := len(keys); n > 0 {
 		v.drills.key = keys[n-1]
 	}
@@ -156,7 +159,8 @@ func (s scrape) drills(d *drillStatus) {
 		return
 	}
 	s.time("outrider_drill_due_timestamp_seconds", &d.Due)
-	if l := d.Last; l != nil {
+	// A verdict from before anybody asked for drills wakes nobody. It stands in the status.
+	if l := d.Last; l != nil && l.VerifiedAt.After(d.asked) {
 		s.time("outrider_drill_last_timestamp_seconds", &l.VerifiedAt)
 		passed := 0.0
 		if l.Passed {

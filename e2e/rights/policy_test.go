@@ -92,7 +92,7 @@ func (p policy) rules(t *testing.T) []keys.Rule {
 
 // Each policy refuses requests that are not encrypted, wherever in the bucket.
 func TestPoliciesRefuseWhatIsNotEncrypted(t *testing.T) {
-	for _, name := range []string{"writer.json", "reader.json", "janitor.json"} {
+	for _, name := range []string{"writer.json", "reader.json", "drill.json", "janitor.json"} {
 		found := slices.ContainsFunc(readPolicy(t, name).Statement, func(s statement) bool {
 			return s.Effect == "Deny" && slices.Equal(s.Action, []string{"oss:*"}) && slices.Equal(s.Condition["Bool"]["acs:SecureTransport"], []string{"false"}) &&
 				slices.Equal(s.Resource, []string{"acs:oss:*:*:" + bucket, "acs:oss:*:*:" + bucket + "/*"})

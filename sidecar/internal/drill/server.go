@@ -75,6 +75,9 @@ func Start(c Config) (*Server, error) {
 	if len(socket) > maxSocketPath {
 		return nil, fmt.Errorf("starting a server: the path of its socket, %s, is longer than %d bytes: use a directory with a shorter path", socket, maxSocketPath)
 	}
+	if err := hide(); err != nil {
+		return nil, err
+	}
 	args, err := c.prepare()
 	if err != nil {
 		return nil, fmt.Errorf("preparing a server: %w", err)

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,7 @@ func (d Database) Drill(r DrillRequest, disks Disks) (*batchv1.CronJob, error) {
 		return nil, fmt.Errorf("%s: %w", about, err)
 	}
 	annotations := drillAnnotations(d.pod.Annotations, path.Base(root))
+	annotations[policy.Prefix+"container"] = pg.Name // where the image does not tell, the original's policy did
 	if r.Query != "" {
 		annotations[policy.Prefix+"drill-query"] = r.Query
 	}
@@ -49,7 +51,9 @@ func (d Database) Drill(r DrillRequest, disks Disks) (*batchv1.CronJob, error) {
 			JobTemplate: batchv1.JobTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: batchv1.JobSpec{
-					BackoffLimit: new(int32(3)), PodFailurePolicy: drillFailures(pg.Name),
+					// Its disk is as large as the original's, and goes with it. The verdict stays in the archive.
+					TTLSecondsAfterFinished: new(int32(time.Hour / time.Second)),
+					BackoffLimit:            new(int32(3)), PodFailurePolicy: drillFailures(pg.Name),
 					Template: corev1.PodTemplateSpec{
 						ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
 						Spec:       drillPod(d.pod, pg, disks),
