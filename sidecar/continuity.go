@@ -46,8 +46,16 @@ func compareLast(ctx context.Context, store *archive.WAL, files branch, start sh
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(f, files.size.Offset(from), int64(to-from))); err != nil {
-		return false, fmt.Errorf("%w: the local WAL from %s to %s cannot be read, the archive has it: %w", ship.ErrStale, from, to, err)
+	_, err = io.Copy(h, io.NewSectionReader(f, files.size.Offset(from), int64(to-from)))
+	switch named := f.StillNamed(); {
+	case errors.Is(named, wal.ErrRecycled):
+		return false, nil // while it was read, as above
+	case named != nil:
+		return false, named
+	case errors.Is(err, wal.ErrPage):
+		return true, fmt.Errorf("%w: the local WAL from %s to %s is not what the archive has: %w", ship.ErrStale, from, to, err)
+	case err != nil:
+		return false, fmt.Errorf("comparing the local WAL from %s to %s with the archive's: %w", from, to, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		return true, fmt.Errorf("%w: the local WAL from %s to %s has sha256 %.12s…, in the archive it has %.12s…: this disk is a copy from before, or another history",

@@ -82,6 +82,11 @@ func TestBacklogIsDropped(t *testing.T) {
 		n, err := p.Ask(ctx, "select (count(*) < 30)::text from pg_ls_waldir()")
 		return p.Exec(ctx, "checkpoint") == nil && err == nil && n == "true"
 	})
+	// An outage that is longer than a request's patience.
+	w.Until("the store to be given up for a while", func(ctx context.Context) bool {
+		st, err := o.Status(ctx)
+		return err == nil && st.Trouble != ""
+	})
 	must(t, w.Cloud.Restart(whole(w)))
 	caughtUp(w, o)
 	w.Load(p)()

@@ -57,7 +57,7 @@ type Finisher struct {
 var ErrNotAll = errors.New("not everything that was committed could be shipped")
 
 // ErrOther says that the data directory is not, or not surely, the one whose WAL was shipped.
-var ErrOther = errors.New("the data directory is not the one that was shipped")
+var ErrOther = errors.New("the data directory is not as it was shipped")
 
 // Finish ships what is left and writes the receipt: shipping first, receipt second. r carries what the caller knows
 // (epoch, writer, times). The returned receipt says clean only if the files prove it. An error means that something

@@ -168,6 +168,7 @@ func (s *Shipper) sealOne(ctx context.Context, seg wal.Segment, valid int64, d *
 	r.Counts = func() error { return s.named(f, seg) }
 	started, stored := time.Now(), int64(0)
 	err = s.retry(ctx, "sealing a segment", func(ctx context.Context) error {
+		r.Replace = false // an answer of before an outage says nothing about now
 		info, err := s.cfg.Store.Seal(ctx, r)
 		if errors.Is(err, archive.ErrReplaceable) {
 			// Our predecessor on this timeline stopped cleanly here, or went on without knowing of us. Replacing its object

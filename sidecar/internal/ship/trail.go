@@ -62,7 +62,9 @@ func (s *Shipper) remember(from, to wal.LSN) {
 }
 
 // Compare finds out whether the local WAL before the durable position is still what was shipped. ErrStale says that it
-// is not: the directory is another one now. What was recycled since is no difference.
+// is not: the directory is another one now. What was recycled since is no difference where a segment ends there. Where
+// the segment goes on, what follows in it has gone too: ErrGap. That proves no other directory: a server whose slot was
+// given up in an outage removes just that.
 func (s *Shipper) Compare() error {
 	from, raw := s.trail.get()
 	for len(raw) > 0 {
@@ -85,8 +87,10 @@ func (s *Shipper) compare(seg wal.Segment, from wal.LSN, want []byte) error {
 		return nil
 	case errors.As(err, &io) && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("comparing the local WAL with what was shipped: %w", err)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, wal.ErrRecycled):
+		return fmt.Errorf("%w: the file with the local WAL from %s to %s, which was shipped, is not there any more: %w", ErrGap, from, to, err)
 	case err != nil:
-		return fmt.Errorf("%w: the local WAL from %s to %s, which was shipped, is not there any more: %w", ErrStale, from, to, err)
+		return fmt.Errorf("%w: the local WAL from %s to %s, which was shipped, is no WAL any more: %w", ErrStale, from, to, err)
 	case !bytes.Equal(got, want):
 		return fmt.Errorf("%w: the local WAL from %s to %s is not what was shipped: the directory was replaced by a copy from before, or by another history",
 			ErrStale, from, to)
@@ -102,8 +106,9 @@ func (s *Shipper) local(seg wal.Segment, from wal.LSN, n int) ([]byte, error) {
 	}
 	defer f.Close()
 	raw := make([]byte, n)
-	if _, err := f.ReadAt(raw, s.cfg.Size.Offset(from)); err != nil {
-		return nil, err
+	_, err = f.ReadAt(raw, s.cfg.Size.Offset(from))
+	if named := f.StillNamed(); named != nil {
+		return nil, named // what is read of a file that is being used again says nothing
 	}
-	return raw, f.StillNamed()
+	return raw, err
 }

@@ -50,7 +50,7 @@ func TestCompare(t *testing.T) {
 				gone := error(nil)
 				w.cfg.Open = func(wal.Segment) (Segment, error) { return nil, fs.ErrNotExist }
 				if to < last.End(size) {
-					gone = ErrStale
+					gone = ErrGap
 				}
 				if err := w.Compare(); !errors.Is(err, gone) {
 					t.Errorf("the files are gone: %v, want %v", err, gone)
@@ -62,6 +62,29 @@ func TestCompare(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The store is away for so long that the slot is given up, and the server removes what follows: a gap, and no other disk.
+func TestRemovedWhileTheStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const from, to = 5 * wal.LSN(size), 5*wal.LSN(size) + 1000
+		d, bucket := newDisk(1), archivetest.Memory()
+		s := New(Config{
+			Size: size, Epoch: 1, Timeline: 1, Durable: from, Store: claimed(t, bucket, from), Open: d.open, Log: slog.New(slog.DiscardHandler),
+		})
+		away := true
+		bucket.Fault(func(string, string) error {
+			if !away {
+				return nil
+			}
+			away = false
+			s.cfg.Open = func(wal.Segment) (Segment, error) { return nil, fs.ErrNotExist } // after the chunk was read
+			return errors.New("the store is away")
+		})
+		if err := s.ShipTo(t.Context(), to+maxChunk+1000); !errors.Is(err, ErrGap) || errors.Is(err, ErrStale) {
+			t.Errorf("shipping ended with %v, want ErrGap alone", err)
+		}
+	})
 }
 
 // The directory is replaced while the store is away: what was to be shipped is not read from the new one.
