@@ -3,7 +3,6 @@
 package mission_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,15 +13,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"outrider.dev/e2e/monitoring/watch"
 )
 
-// scraped has a real Prometheus with the configuration of manifests/monitoring find the database and the webhook by way of the API
-// server, and scrape them where they are. It differs in two things: it runs outside of the cluster, so that it is told where the
-// API server is, and it scrapes more often.
+// scraped has a real Prometheus with the configuration of manifests/monitoring choose the database and the webhook among all pods of
+// the cluster, and scrape them where they are. Debian's Prometheus is built without its client of Kubernetes, so that it finds in
+// a file what that would say of each pod. What to make of it is up to the configuration.
 func scraped(t *testing.T, d *database) {
 	t.Helper()
 	address := startPrometheus(t)
@@ -50,17 +54,22 @@ func startPrometheus(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, change := range [][2]string{
-		{"kubernetes_sd_configs: [{", "kubernetes_sd_configs: [{kubeconfig_file: " + field.Kubeconfig() + ", "},
-		{"scrape_interval: 15s", "scrape_interval: 5s"},
-		{"rule_files: [rules.yaml, costs.yaml]", fmt.Sprintf("rule_files: [%s/rules.yaml, %s/costs.yaml]", monitoring, monitoring)},
-	} {
-		if !bytes.Contains(config, []byte(change[0])) {
-			t.Fatalf("manifests/monitoring/prometheus.yaml has no %q", change[0])
-		}
-		config = bytes.ReplaceAll(config, []byte(change[0]), []byte(change[1]))
-	}
 	dir := t.TempDir()
+	targets := filepath.Join(dir, "targets.json")
+	if err := writeTargets(t.Context(), targets); err != nil {
+		t.Fatal(err)
+	}
+	for pattern, with := range map[string]string{
+		`kubernetes_sd_configs: \[\{role: pod.*\}\]`: "file_sd_configs: [{files: [" + targets + "]}]",
+		`scrape_interval: 15s`:                       "scrape_interval: 5s",
+		`rule_files: \[rules.yaml, costs.yaml\]`:     fmt.Sprintf("rule_files: [%s/rules.yaml, %s/costs.yaml]", monitoring, monitoring),
+	} {
+		re := regexp.MustCompile(pattern)
+		if !re.Match(config) {
+			t.Fatalf("manifests/monitoring/prometheus.yaml has no %s", pattern)
+		}
+		config = re.ReplaceAllLiteral(config, []byte(with))
+	}
 	file := filepath.Join(dir, "prometheus.yaml")
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		t.Fatal(err)
@@ -88,6 +97,40 @@ func startPrometheus(t *testing.T) string {
 		}
 	})
 	return address
+}
+
+// writeTargets writes what Prometheus' own client of Kubernetes, in the role pod, says of the ports of all pods, as far as
+// manifests/monitoring asks for it.
+func writeTargets(ctx context.Context, file string) error {
+	client, err := field.Client()
+	if err != nil {
+		return err
+	}
+	pods, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	type target struct {
+		Targets []string          `json:"targets"`
+		Labels  map[string]string `json:"labels"`
+	}
+	var all []target
+	for _, pod := range pods.Items {
+		for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+			for _, port := range c.Ports {
+				all = append(all, target{[]string{net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port.ContainerPort)))}, map[string]string{
+					"__meta_kubernetes_namespace": pod.Namespace, "__meta_kubernetes_pod_name": pod.Name,
+					"__meta_kubernetes_pod_container_port_name":               port.Name,
+					"__meta_kubernetes_pod_label_app_kubernetes_io_component": pod.Labels["app.kubernetes.io/component"],
+				}})
+			}
+		}
+	}
+	content, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, content, 0o600)
 }
 
 // ask asks Prometheus a query.

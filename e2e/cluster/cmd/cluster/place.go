@@ -204,7 +204,10 @@ func (p place) kill() error {
 	if err != nil {
 		return err
 	}
-	return unix.Kill(pid, unix.SIGKILL)
+	if err := unix.Kill(pid, unix.SIGKILL); !errors.Is(err, unix.ESRCH) { // it may have ended in between
+		return err
+	}
+	return nil
 }
 
 // process is the one that holds the lock, or held it.
