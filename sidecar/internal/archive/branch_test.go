@@ -358,34 +358,39 @@ func TestInventoryKnowsThePaddingOfAContinuedEpoch(t *testing.T) {
 	}
 }
 
-// A superseded writer may have sealed any number of segments before it noticed. Each of them is asked whose it is.
+// A superseded writer has sealed on; the owner has replaced a part of that, from its own beginning on.
 func TestInventoryKnowsWhoSealed(t *testing.T) {
-	a := archive.New(archivetest.Memory())
-	w := a.WAL(mib)
-	err := errors.Join(a.ClaimTimeline(t.Context(), fork(1, 0, at(1, 0), 1)), a.ClaimEpoch(t.Context(), owner(1, 1, at(1, 0))),
-		a.ClaimEpoch(t.Context(), replacing(2, 1, at(3, 5000))))
-	for n := uint64(1); n <= 20; n++ {
-		epoch := uint64(1)
-		if n == 3 || n > 9 { // segment 3 was replaced, 4 to 9 not yet
-			epoch = 2
-		}
-		_, serr := w.Seal(t.Context(), sealOf(segmentOf(1, n), epoch, walBytes(epoch, mib)))
-		err = errors.Join(err, serr)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	inv, err := w.Inventory(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if end := inv.End(1, at(1, 0)); end != at(4, 0) {
-		t.Errorf("the WAL ends at %s, want %s", end, at(4, 0))
-	}
-	for n := uint64(1); n <= 20; n++ {
-		if got, want := inv.Whole(segmentOf(1, n)), n <= 3 || n > 9; got != want {
-			t.Errorf("segment %d counts as whole: %t, want %t", n, got, want)
-		}
+	for name, foreign := range map[string]struct{ from, to int }{"in the middle": {4, 9}, "up to the end": {10, 20}, "all": {3, 20}} {
+		t.Run(name, func(t *testing.T) {
+			a := archive.New(archivetest.Memory())
+			w := a.WAL(mib)
+			err := errors.Join(a.ClaimTimeline(t.Context(), fork(1, 0, at(1, 0), 1)), a.ClaimEpoch(t.Context(), owner(1, 1, at(1, 0))),
+				a.ClaimEpoch(t.Context(), replacing(2, 1, at(3, 0))))
+			isForeign := func(n uint64) bool { return int(n) >= foreign.from && int(n) <= foreign.to }
+			for n := uint64(1); n <= 20; n++ {
+				epoch := uint64(2)
+				if n < 3 || isForeign(n) {
+					epoch = 1
+				}
+				_, serr := w.Seal(t.Context(), sealOf(segmentOf(1, n), epoch, walBytes(epoch, mib)))
+				err = errors.Join(err, serr)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			inv, err := w.Inventory(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if end, want := inv.End(1, at(1, 0)), at(foreign.from, 0); end != want {
+				t.Errorf("the WAL ends at %s, want %s", end, want)
+			}
+			for n := uint64(1); n <= 20; n++ {
+				if got, want := inv.Whole(segmentOf(1, n)), !isForeign(n); got != want {
+					t.Errorf("segment %d counts as whole: %t, want %t", n, got, want)
+				}
+			}
+		})
 	}
 }
 

@@ -171,8 +171,9 @@ func (inv *Inventory) handOvers() map[wal.Segment]bool {
 	return all
 }
 
-// strays are the two segments behind each of seen that a superseded writer has sealed past its end. It did so one after
-// the other, two at a time: where none of two is its own, none behind them is.
+// strays are the two segments on either side of each of seen that a superseded writer has sealed past its end. It did so
+// one after the other, two at a time: where none of two is its own, none beyond them is. The owner replaces them from
+// the start of its time on, so those that are left may border on the end alone.
 func (inv *Inventory) strays(seen []wal.Segment, asked map[wal.Segment]bool) []wal.Segment {
 	var more []wal.Segment
 	for _, seg := range seen {
@@ -180,7 +181,9 @@ func (inv *Inventory) strays(seen []wal.Segment, asked map[wal.Segment]bool) []w
 		if !ok || inv.Owners(seg.Timeline).End(info, inv.Size) == info.End(inv.Size) {
 			continue
 		}
-		for _, next := range []wal.Segment{seg.Next(), seg.Next().Next()} {
+		// Before segment 0 there is none: the number wraps around, to one that is not there.
+		for _, number := range []uint64{seg.Number + 1, seg.Number + 2, seg.Number - 1, seg.Number - 2} {
+			next := wal.Segment{Timeline: seg.Timeline, Number: number}
 			if _, sealed := inv.Sealed[next]; sealed && !asked[next] && !slices.Contains(more, next) {
 				more = append(more, next)
 			}

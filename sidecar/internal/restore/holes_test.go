@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,27 @@ func remove(t *testing.T, b *archivetest.Bucket, match func(key string) bool) {
 	}
 	if n == 0 {
 		t.Fatal("no object matches")
+	}
+}
+
+// growing is a bucket in which an object comes to be after it was first listed.
+type growing struct {
+	archive.Bucket
+	late   string
+	listed bool
+}
+
+func (g *growing) List(ctx context.Context, prefix, after string) iter.Seq2[archive.ObjectInfo, error] {
+	return func(yield func(archive.ObjectInfo, error) bool) {
+		for o, err := range g.Bucket.List(ctx, prefix, after) {
+			if o.Key == g.late && !g.listed {
+				g.listed = true
+				continue
+			}
+			if !yield(o, err) {
+				return
+			}
+		}
 	}
 }
 
@@ -74,6 +96,24 @@ func TestHoles(t *testing.T) {
 		_, err := NewPlan(t.Context(), archive.New(b), Request{})
 		if !errors.Is(err, ErrHole) || strings.Contains(err.Error(), second) {
 			t.Errorf("the newest snapshot lacks its WAL: %v, want ErrHole from the one before", err)
+		}
+	})
+	t.Run("that is none, as a writer is at work", func(t *testing.T) {
+		b := cloneBucket(t, w.bucket)
+		var tail []string
+		for _, key := range b.Keys() {
+			if strings.HasPrefix(key, "outrider/tail/") {
+				tail = append(tail, key)
+			}
+		}
+		if len(tail) < 3 {
+			t.Fatalf("there are %d chunks", len(tail))
+		}
+		g := &growing{Bucket: b, late: tail[len(tail)-2]}
+		_, err := NewPlan(t.Context(), archive.New(g), Request{})
+		must(t, err)
+		if !g.listed {
+			t.Error("the chunk was never asked for")
 		}
 	})
 	t.Run("in what was said to be durable", func(t *testing.T) {

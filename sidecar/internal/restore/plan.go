@@ -86,12 +86,22 @@ func (p *planner) warn(format string, args ...any) {
 // NewPlan reads the archive src and decides how to restore it. The errors of this package say why there is nothing to
 // be done; any other error means that it could not be told. It changes nothing anywhere.
 func NewPlan(ctx context.Context, src *archive.Archive, req Request) (Plan, error) {
-	p := &planner{src: src, req: req, target: req.Target, plan: &Plan{ID: rand.Text(), CreatedAt: time.Now().UTC(), Target: req.Target}}
-	err := p.run(ctx)
+	p, err := plan(ctx, src, req)
+	if errors.Is(err, ErrHole) {
+		// Where a writer is at work, chunks are listed before the segments that come after them: what looked like a hole
+		// may have been written between the two.
+		p, err = plan(ctx, src, req)
+	}
 	if err != nil {
 		return Plan{}, fmt.Errorf("planning a restore to %s: %w", req.Target, err)
 	}
-	return *p.plan, nil
+	return *p, nil
+}
+
+func plan(ctx context.Context, src *archive.Archive, req Request) (*Plan, error) {
+	p := &planner{src: src, req: req, target: req.Target, plan: &Plan{ID: rand.Text(), CreatedAt: time.Now().UTC(), Target: req.Target}}
+	err := p.run(ctx)
+	return p.plan, err
 }
 
 func (p *planner) run(ctx context.Context) error {

@@ -25,8 +25,8 @@ type Config struct {
 	Server Server
 	// Interval is the least time between two answers. Default 250 ms.
 	Interval time.Duration
-	// Pace is asked at each answer how long it is to the next one at least, where that is more than Interval. nil is
-	// Interval. The first answer after a quiet time does not wait for it.
+	// Pace is asked at each answer how long it is to the next one at least, where that is more than Interval, and again
+	// while that is waited for: less counts at once. nil is Interval. The first answer after a quiet time does not wait for it.
 	Pace func() time.Duration
 	// Floor is the longest time without asking the server while nothing seems to happen. Default 10 s.
 	Floor      time.Duration

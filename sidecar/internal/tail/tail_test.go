@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,7 +147,13 @@ func TestLoadIsAnsweredOncePerInterval(t *testing.T) {
 func TestPaceIsKept(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		w, tl := settled(t, dir, 0x1500000)
-		tl.cfg.Pace = func() time.Duration { return 3 * interval }
+		var hurry atomic.Bool
+		tl.cfg.Pace = func() time.Duration {
+			if hurry.Load() {
+				return 0
+			}
+			return 3 * interval
+		}
 		w.flush(0x1510000)
 		w.touch(0x1510000)
 		if took := next(t, tl, 0x1500000, 0x1510000); took > interval/2 {
@@ -164,6 +171,15 @@ func TestPaceIsKept(t *testing.T) {
 		}()
 		if took := next(t, tl, 0x1520000, 0x1700100); took > interval/3 {
 			t.Errorf("a whole segment was answered after %v", took)
+		}
+		w.flush(0x1710000)
+		w.touch(0x1710000)
+		go func() {
+			time.Sleep(interval / 2)
+			hurry.Store(true)
+		}()
+		if took := next(t, tl, 0x1700100, 0x1710000); took > interval+interval/8 {
+			t.Errorf("although there was no time left it took %v", took)
 		}
 	})
 }

@@ -20,7 +20,7 @@ func (t *Tailer) await(ctx context.Context, after wal.Position) error {
 	case t.clock.failed:
 		return sleep(ctx, t.clock.askedAt.Add(t.cfg.Interval))
 	case t.clock.pacing(now):
-		return t.awaitFull(ctx, t.clock.next())
+		return t.awaitFull(ctx)
 	case beyond(t.known, after):
 		return ctx.Err()
 	case t.clock.wait < t.cfg.Interval:
@@ -38,11 +38,13 @@ func (t *Tailer) await(ctx context.Context, after wal.Position) error {
 	return sleep(ctx, now.Add(t.clock.wait))
 }
 
-// awaitFull sleeps until a point in time, or until a segment after the one being filled at the last answer is over.
-// The file after that one tells: it is not written to before.
-func (t *Tailer) awaitFull(ctx context.Context, until time.Time) error {
+// awaitFull sleeps until the pace allows an answer, or until a segment after the one being filled at the last answer is
+// over. The file after that one tells: it is not written to before. A pace that has become faster meanwhile, because the
+// end is near, holds at once.
+func (t *Tailer) awaitFull(ctx context.Context) error {
 	for {
-		step := time.Now().Add(t.cfg.Interval / fillShare)
+		t.quicken()
+		step, until := time.Now().Add(t.cfg.Interval/fillShare), t.clock.next()
 		if !step.Before(until) {
 			return sleep(ctx, until)
 		}
@@ -54,6 +56,17 @@ func (t *Tailer) awaitFull(ctx context.Context, until time.Time) error {
 			return nil
 		}
 	}
+}
+
+// quicken asks for the pace once more.
+func (t *Tailer) quicken() {
+	if t.cfg.Pace == nil {
+		return
+	}
+	pace := t.cfg.Pace()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clock.quicken(pace)
 }
 
 // listen waits for a sign of a write (true) or until the server is to be asked anyway.
