@@ -50,7 +50,7 @@ func judge(pod *corev1.Pod, in inject.Input) verdict {
 	switch {
 	case err != nil:
 		return verdict{state: Refused, text: fmt.Sprintf("this pod could not be made anew: the webhook would refuse it (%s): %v", d.Reason, err)}
-	case d.Reason == inject.NoPostgres && len(d.Warnings) > 0:
+	case d.Suspected():
 		// Whoever applied the workload read it once, if at all. It wakes nobody: a name is not a database.
 		return verdict{state: Suspected, text: strings.Join(d.Warnings, "; ")}
 	case d.Reason != inject.Injected:

@@ -25,6 +25,9 @@ func refuseNative(c *corev1.Container) error {
 		c.Name, c.Image, policy.Prefix)
 }
 
+// Suspected tells whether a pod may hold a database that is not protected: nobody knows, and the warnings say why.
+func (d Decision) Suspected() bool { return d.Reason == NoPostgres && len(d.Warnings) > 0 }
+
 // lookalikes warns of containers that may well be PostgreSQL and are not protected.
 func (w *work) lookalikes() {
 	for i := range w.pod.Spec.Containers {
