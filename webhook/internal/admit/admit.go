@@ -67,7 +67,7 @@ const patience = 4 * time.Second
 type answer struct {
 	decision decision
 	reason   inject.Reason
-	text     string // why it is refused
+	text     string // why it is refused, or could not be judged
 	code     int32  // of a refusal
 	warnings []string
 	patch    []byte
@@ -153,9 +153,12 @@ func (a answer) response() admission.Response {
 
 func (h *Handlers) log(ctx context.Context, req *admissionv1.AdmissionRequest, a answer, took time.Duration) {
 	level := slog.LevelInfo
-	if a.decision == failed {
+	switch {
+	case a.decision == failed:
 		level = slog.LevelError
-	} else if a.reason == inject.NoPostgres || a.reason == unchanged {
+	case a.decision == allowed && a.text != "":
+		level = slog.LevelWarn
+	case a.reason == inject.NoPostgres || a.reason == unchanged:
 		level = slog.LevelDebug
 	}
 	h.cfg.Log.LogAttrs(ctx, level, "admission",

@@ -80,7 +80,7 @@ func TestScale(t *testing.T) {
 		"one that is opted out":                      {"statefulsets", "out", "1", "2", true, "opted_out", ""},
 		"one whose pods are refused":                 {"statefulsets", "typo", "1", "2", true, "bad_policy", "pods of this StatefulSet will be refused"},
 		"one that is gone":                           {"statefulsets", "never", "1", "2", true, "unchanged", ""},
-		"one that cannot be read":                    {"deployments", "far", "1", "2", false, "workload_unknown", "no route to host"},
+		"one that cannot be read":                    {"deployments", "far", "1", "2", true, "workload_unknown", "could not be told: reading what is scaled, deployments far in namespace shop: no route to host"},
 		"a resource that this is not registered for": {"pods", "right", "1", "2", false, "bad_request", "apply its registration again"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,5 +97,18 @@ func TestScale(t *testing.T) {
 				t.Errorf("%q is not in %q", c.says, text)
 			}
 		})
+	}
+}
+
+// Nobody's workload waits for what the webhook cannot read. It is said, to whoever scales and in the log.
+func TestScaleThatCannotBeJudged(t *testing.T) {
+	h := newHook(t, there{"deployments/right": deployment("1", "Recreate", "postgres:16", "")})
+	body := bytes.ReplaceAll(scaleReview(t, "deployments", "right", "1", "2"), []byte(`"shop"`), []byte(`"far"`))
+	got := h.ask(t, "/review-workload", body)
+	if !got.Allowed || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "annotations of namespace far: no route to host") {
+		t.Errorf("with a namespace that cannot be read: %+v", got)
+	}
+	if log := h.log.String(); !strings.Contains(log, `"level":"WARN"`) || !strings.Contains(log, `"reason":"namespace_unknown"`) || !strings.Contains(log, "no route to host") {
+		t.Errorf("the log has no warning of it: %s", log)
 	}
 }
