@@ -182,8 +182,11 @@ func TestOneWriter(t *testing.T) {
 			}
 		}
 		w.apply(t, strings.ReplaceAll(workload("Deployment", ns, 0, "RollingUpdate"), "db", "surging"))
-		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=1"); err == nil || !strings.Contains(out, "Recreate") {
-			t.Errorf("kubectl scale of a Deployment that surges: %v\n%s\nwant a refusal", err, out)
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=1"); err != nil || !strings.Contains(out, "Warning: outrider: one pod may start") || !strings.Contains(out, "Recreate") {
+			t.Errorf("kubectl scale of a Deployment that surges: %v\n%s\nwant a warning", err, out)
+		}
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=2"); err == nil || !strings.Contains(out, "set replicas to 1") {
+			t.Errorf("kubectl scale of a Deployment that surges to two: %v\n%s\nwant a refusal", err, out)
 		}
 		if out, err := w.kubectl(t, "", "-n", ns, "create", "deployment", "web", "--image=nginx:1"); err != nil {
 			t.Fatalf("kubectl create deployment: %v\n%s", err, out)

@@ -45,7 +45,18 @@ func (h *Handlers) scale(ctx context.Context, req *admissionv1.AdmissionRequest)
 	if !ok {
 		return unjudged(trouble.reason, trouble.text)
 	}
-	return o.judge(in)
+	return o.judgeScale(in)
+}
+
+// judgeScale is the answer about a workload with another number of pods. One is one writer, whatever the strategy: only the
+// next rollout makes two. A database that was stopped comes back at once, and that is said.
+func (o *workloadObject) judgeScale(in inject.Input) answer {
+	a := o.judge(in)
+	if a.decision != denied || a.reason != inject.SharedIdentity || o.replicas > 1 {
+		return a
+	}
+	warning := "outrider: one pod may start, and the next rollout would make two: " + a.text
+	return answer{decision: allowed, reason: a.reason, warnings: append([]string{warning}, a.warnings...)}
 }
 
 // unjudged lets pass what cannot be judged, with a warning: no workload of others may depend on this program, neither on

@@ -69,7 +69,8 @@ func TestScale(t *testing.T) {
 	}{
 		"a second pod of one database":               {"deployments", "right", "1", "2", false, "shared_identity", "the 2 pods of Deployment cache"},
 		"the first pod again":                        {"deployments", "gone", "0", "1", true, "injected", ""},
-		"the first pod of one that surges":           {"deployments", "surges", "0", "1", false, "shared_identity", "Recreate"},
+		"the first pod of one that surges":           {"deployments", "surges", "0", "1", true, "shared_identity", "one pod may start, and the next rollout would make two: Deployment cache starts a new pod before the old one is gone"},
+		"a second pod of one that surges":            {"deployments", "surges", "0", "2", false, "shared_identity", "the 2 pods of Deployment cache"},
 		"less of too many":                           {"deployments", "several", "3", "2", true, "unchanged", ""},
 		"to nothing":                                 {"deployments", "right", "1", "0", true, "unchanged", ""},
 		"the same number":                            {"deployments", "several", "3", "3", true, "unchanged", ""},
