@@ -1,5 +1,5 @@
-// Package admit answers the API server's questions: what becomes of a pod (/mutate-pod), and whether a workload can be
-// what it says (/review-workload). What is decided is decided in inject; here it becomes an answer, a line in the log
+// Package admit answers the API server's questions: what becomes of a pod (/mutate-pod), whether a workload can be
+// what it says (/review-workload), and whether it can have more pods (/review-scale). What is decided is decided in inject; here it becomes an answer, a line in the log
 // and a metric. No answer has a side effect, so a dry run needs no care.
 package admit
 
@@ -57,8 +57,12 @@ func New(cfg Config) *Handlers { return &Handlers{cfg: cfg, metrics: newMetrics(
 // Pods is for the mutating webhook, on CREATE of pods.
 func (h *Handlers) Pods() http.Handler { return h.handler(h.pod) }
 
-// Workloads is for the validating webhook, on CREATE and UPDATE of StatefulSets and Deployments, and UPDATE of their scale.
+// Workloads is for the validating webhook, on CREATE and UPDATE of StatefulSets and Deployments.
 func (h *Handlers) Workloads() http.Handler { return h.handler(h.workload) }
+
+// Scales is for the validating webhook, on UPDATE of the scale of StatefulSets and Deployments. It has a path of its own:
+// one that an older replica does not know is passed over, and one that it knows would be a refusal.
+func (h *Handlers) Scales() http.Handler { return h.handler(h.scale) }
 
 // patience is less than the timeout of the registrations, so that a person reads what took so long.
 const patience = 4 * time.Second

@@ -18,7 +18,7 @@ const scaleOf = "scale"
 // scale answers about a workload that shall have more pods than it has. The pods themselves say nothing of each other:
 // the second of one database would be admitted, and take it from the first.
 func (h *Handlers) scale(ctx context.Context, req *admissionv1.AdmissionRequest) answer {
-	if req.Operation != admissionv1.Update || req.Resource.Group != "apps" || req.Resource.Version != "v1" {
+	if req.SubResource != scaleOf || req.Operation != admissionv1.Update || req.Resource.Group != "apps" || req.Resource.Version != "v1" {
 		return notRegistered(req)
 	}
 	var now, before autoscalingv1.Scale

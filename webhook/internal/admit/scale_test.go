@@ -86,7 +86,7 @@ func TestScale(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHook(t, stored)
-			got := h.ask(t, "/review-workload", scaleReview(t, c.resource, c.workload, c.before, c.after))
+			got := h.ask(t, "/review-scale", scaleReview(t, c.resource, c.workload, c.before, c.after))
 			if got.Allowed != c.allowed || got.AuditAnnotations["reason"] != c.reason {
 				t.Errorf("allowed: %t (%+v), reason %s; want %t, %s", got.Allowed, got.Result, got.AuditAnnotations["reason"], c.allowed, c.reason)
 			}
@@ -105,11 +105,26 @@ func TestScale(t *testing.T) {
 func TestScaleThatCannotBeJudged(t *testing.T) {
 	h := newHook(t, there{"deployments/right": deployment("1", "Recreate", "postgres:16", "")})
 	body := bytes.ReplaceAll(scaleReview(t, "deployments", "right", "1", "2"), []byte(`"shop"`), []byte(`"far"`))
-	got := h.ask(t, "/review-workload", body)
+	got := h.ask(t, "/review-scale", body)
 	if !got.Allowed || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "annotations of namespace far: no route to host") {
 		t.Errorf("with a namespace that cannot be read: %+v", got)
 	}
 	if log := h.log.String(); !strings.Contains(log, `"level":"WARN"`) || !strings.Contains(log, `"reason":"namespace_unknown"`) || !strings.Contains(log, "no route to host") {
 		t.Errorf("the log has no warning of it: %s", log)
+	}
+}
+
+// Each of the two paths is for one thing. On the other it is a mistake of the registration, which is said.
+func TestPathsAreNotMixedUp(t *testing.T) {
+	h := newHook(t, there{"deployments/right": deployment("1", "Recreate", "postgres:16", "")})
+	whole := deployment("1", "Recreate", "postgres:16", "")
+	for path, body := range map[string][]byte{
+		"/review-workload": scaleReview(t, "deployments", "right", "0", "1"),
+		"/review-scale":    review(t, "deployments", "UPDATE", "shop", whole, whole),
+	} {
+		got := h.ask(t, path, body)
+		if got.Allowed || got.AuditAnnotations["reason"] != "bad_request" || !strings.Contains(got.Result.Message, "apply its registration again") {
+			t.Errorf("%s answers %+v", path, got)
+		}
 	}
 }
