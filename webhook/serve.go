@@ -26,8 +26,8 @@ func newServeCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Answer the API server, and sidecars that ask for their evacuation",
-		Long: "Runs in the namespace outrider-system, in two replicas, as manifests/base installs it. It answers /mutate-pod and\n" +
-			"/review-workload over TLS with certificates that it makes and renews itself. SIGTERM makes it say that it is not ready,\n" +
+		Long: "Runs in the namespace outrider-system, in two replicas, as manifests/base installs it. It answers /mutate-pod,\n" +
+			"/review-workload and /review-scale over TLS with certificates that it makes and renews itself. SIGTERM makes it say that it is not ready,\n" +
 			"answer a while longer (lameDuck in the configuration), and end.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },

@@ -146,6 +146,16 @@ spec:
 	return text
 }
 
+// askAboutScales makes the API server ask at another path. What the webhook does not know it answers as an older one does.
+func (w *world) askAboutScales(t *testing.T, path string) {
+	t.Helper()
+	patch := `[{"op": "test", "path": "/webhooks/1/name", "value": "scale.outrider.dev"},
+		{"op": "replace", "path": "/webhooks/1/clientConfig/service/path", "value": "` + path + `"}]`
+	if out, err := w.kubectl(t, "", "patch", "validatingwebhookconfiguration", registration, "--type=json", "-p", patch); err != nil {
+		t.Fatalf("kubectl patch: %v\n%s", err, out)
+	}
+}
+
 // TestOneWriter: several pods that would be one database are refused before there is any.
 func TestOneWriter(t *testing.T) {
 	w := shared
@@ -182,8 +192,11 @@ func TestOneWriter(t *testing.T) {
 			}
 		}
 		w.apply(t, strings.ReplaceAll(workload("Deployment", ns, 0, "RollingUpdate"), "db", "surging"))
-		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=1"); err == nil || !strings.Contains(out, "Recreate") {
-			t.Errorf("kubectl scale of a Deployment that surges: %v\n%s\nwant a refusal", err, out)
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=1"); err != nil || !strings.Contains(out, "Warning: outrider: one pod may start") || !strings.Contains(out, "Recreate") {
+			t.Errorf("kubectl scale of a Deployment that surges: %v\n%s\nwant a warning", err, out)
+		}
+		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/surging", "--replicas=2"); err == nil || !strings.Contains(out, "set replicas to 1") {
+			t.Errorf("kubectl scale of a Deployment that surges to two: %v\n%s\nwant a refusal", err, out)
 		}
 		if out, err := w.kubectl(t, "", "-n", ns, "create", "deployment", "web", "--image=nginx:1"); err != nil {
 			t.Fatalf("kubectl create deployment: %v\n%s", err, out)
@@ -191,6 +204,25 @@ func TestOneWriter(t *testing.T) {
 		if out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/web", "--replicas=3"); err != nil {
 			t.Errorf("kubectl scale of web servers: %v\n%s", err, out)
 		}
+	})
+	t.Run("scaled while replicas are older", func(t *testing.T) {
+		w.apply(t, strings.ReplaceAll(workload("Deployment", ns, 1, "Recreate"), "db", "waiting"))
+		scaled := func(context.Context) error {
+			out, err := w.kubectl(t, "", "-n", ns, "scale", "deployment/waiting", "--replicas=2", "--dry-run=server")
+			if err != nil {
+				return fmt.Errorf("kubectl scale: %w\n%s", err, out)
+			}
+			return nil
+		}
+		w.askAboutScales(t, "/not-known-yet")
+		w.await(t, "scaling to depend on nobody", scaled)
+		w.askAboutScales(t, "/review-scale")
+		w.await(t, "scaling to be refused again", func(ctx context.Context) error {
+			if err := scaled(ctx); err == nil || !strings.Contains(err.Error(), "set replicas to 1") {
+				return fmt.Errorf("the answer is: %w", err)
+			}
+			return nil
+		})
 	})
 	t.Run("a database of two pods that are each their own", func(t *testing.T) {
 		w.apply(t, workload("StatefulSet", ns, 2, ""))

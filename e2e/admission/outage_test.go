@@ -157,8 +157,10 @@ func TestApplyAgain(t *testing.T) {
 		if out, err := w.kubectl(t, "", "apply", "-k", "testdata/install"); err != nil {
 			t.Fatalf("kubectl apply -k: %v\n%s", err, out)
 		}
-		if len(w.bundle(t)) == 0 {
-			t.Error("the authorities are gone from the MutatingWebhookConfiguration")
+		for name, bundle := range w.bundles(t) {
+			if len(bundle) == 0 {
+				t.Errorf("the authorities are gone from the registration of %s", name)
+			}
 		}
 		ns := w.protected(t)
 		w.apply(t, database(ns, "db"))

@@ -115,9 +115,10 @@ func TestCertificatesChange(t *testing.T) {
 			return nil
 		})
 		// What pods are told to trust has the new one in it. Those who trust the old one still do.
-		bundle := w.bundle(t)
-		if len(bundle) < 2 {
-			t.Errorf("API server and pods are told to trust %d authorities, want old and new", len(bundle))
+		for name, bundle := range w.bundles(t) {
+			if len(bundle) < 2 {
+				t.Errorf("for %s the API server is told to trust %d authorities, want old and new", name, len(bundle))
+			}
 		}
 	})
 }
@@ -137,17 +138,32 @@ func fingerprints(data map[string][]byte) (authority, leaf string) {
 	return fingerprint("ca.crt"), fingerprint("tls.crt")
 }
 
-// bundle is what API servers trust.
-func (w *world) bundle(t *testing.T) []*x509.Certificate {
+// bundles are what API servers trust, for each webhook that they ask.
+func (w *world) bundles(t *testing.T) map[string][]*x509.Certificate {
 	t.Helper()
-	configuration, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), registration, metav1.GetOptions{})
+	mutating, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), registration, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []*x509.Certificate
-	for rest := configuration.Webhooks[0].ClientConfig.CABundle; ; {
+	validating, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), registration, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]*x509.Certificate{}
+	for _, hook := range mutating.Webhooks {
+		all[hook.Name] = authorities(t, hook.ClientConfig.CABundle)
+	}
+	for _, hook := range validating.Webhooks {
+		all[hook.Name] = authorities(t, hook.ClientConfig.CABundle)
+	}
+	return all
+}
+
+func authorities(t *testing.T, bundle []byte) (all []*x509.Certificate) {
+	t.Helper()
+	for {
 		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
+		if block, bundle = pem.Decode(bundle); block == nil {
 			return all
 		}
 		c, err := x509.ParseCertificate(block.Bytes)

@@ -15,6 +15,7 @@ func playWebhook(t *testing.T) (url string) {
 	t.Helper()
 	const text = `outrider_webhook_config_last_reload_successful 1
 outrider_audit_pods{namespace="shop",state="protected"} 2
+outrider_audit_pods{namespace="shop",state="suspected"} 0
 outrider_audit_pods{namespace="shop",state="refused"} 0
 outrider_audit_waiting_workloads{namespace="shop"} 0
 outrider_audit_blocking_budgets{namespace="shop"} 0

@@ -22,7 +22,8 @@ func newStatusCommand(a *app) *cobra.Command {
 			"  EPOCH     how many writers the archive has had: one for each start and restore\n" +
 			"  RESTORE   how long a restore would take now (-o wide)\n" +
 			"  DRILL     age of the last restore drill that was passed, if drills are expected (-o wide)\n\n" +
-			"STATE also says notice if the machine will be taken away, drill_failed or drill_overdue, and ending while the pod is deleted.",
+			"STATE is unprotected for a database without a sidecar, and suspected for a pod of a labelled namespace that may hold one.\n" +
+			"It also says notice if the machine will be taken away, drill_failed or drill_overdue, and ending while the pod is deleted.",
 		Example: "  kubectl outrider status -A\n  kubectl outrider status -n shop -o wide",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
 	}

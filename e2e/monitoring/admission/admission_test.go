@@ -127,6 +127,11 @@ func namespace(name, protect string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {outrider.dev/protect: %s}}\n", name, protect)
 }
 
+// suspect has no image that is known, and PostgreSQL in its name.
+func suspect(ns, annotation string) string {
+	return strings.ReplaceAll(database(ns, annotation), "image: postgres:17", "image: corp/postgres-custom:1")
+}
+
 func database(ns, annotation string) string {
 	return `
 apiVersion: apps/v1
@@ -157,9 +162,9 @@ spec:
   selector: {matchLabels: {app: db}}
 `
 
-// findings are what the audit tells of: a database that runs since before its namespace was protected, one that could not
-// be made anew now, one that is refused, and one that no eviction may move. It looks once a minute: all at once. What is
-// wrong is mended, but for the budget.
+// findings are what the audit tells of: a database that runs since before its namespace was protected, what may be one,
+// one that could not be made anew now, one that is refused, and one that no eviction may move. It looks once a minute: all
+// at once. What is wrong is mended, but for the budget.
 func (s *scene) findings() {
 	s.t.Helper()
 	const wrong, right = "outrider.dev/rpo: soon", "outrider.dev/rpo: 2s"
@@ -174,11 +179,18 @@ func (s *scene) findings() {
 	}
 	s.kubectl(namespace("wrong", "enabled"), "apply", "-f", "-")
 	s.kubectl(database("wrong", wrong), "apply", "-f", "-")
+	s.kubectl(namespace("strange", "enabled"), "apply", "-f", "-")
+	s.kubectl(suspect("strange", ""), "apply", "-f", "-")
 	s.kubectl(budget, "apply", "-f", "-")
-	s.Fires("OutriderPodUnprotected", `namespace="early"`)
+	s.Fires("OutriderPodUnprotected", `namespace="early"`, `severity="critical"`)
+	s.Fires("OutriderPodUnprotected", `namespace="strange"`, `severity="warning"`)
+	if s.Firing("OutriderPodUnprotected", `namespace="strange"`, `severity="critical"`) {
+		s.t.Error("a suspicion wakes somebody")
+	}
 	s.Fires("OutriderPodRefused", `namespace="doubtful"`)
 	s.Fires("OutriderWorkloadWaits", `namespace="wrong"`)
-	s.kubectl("", "-n", "early", "delete", "pod", "db-0") // it comes back with a sidecar
+	s.kubectl("", "-n", "early", "delete", "pod", "db-0")                               // it comes back with a sidecar
+	s.kubectl(suspect("strange", "outrider.dev/protect: disabled"), "apply", "-f", "-") // as the runbook says
 	s.kubectl(database("doubtful", right), "apply", "-f", "-")
 	s.kubectl(database("wrong", right), "apply", "-f", "-")
 	s.Fires("OutriderEvacuationBlocked", `namespace="early"`)

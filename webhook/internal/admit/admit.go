@@ -1,5 +1,5 @@
-// Package admit answers the API server's questions: what becomes of a pod (/mutate-pod), and whether a workload can be
-// what it says (/review-workload). What is decided is decided in inject; here it becomes an answer, a line in the log
+// Package admit answers the API server's questions: what becomes of a pod (/mutate-pod), whether a workload can be
+// what it says (/review-workload), and whether it can have more pods (/review-scale). What is decided is decided in inject; here it becomes an answer, a line in the log
 // and a metric. No answer has a side effect, so a dry run needs no care.
 package admit
 
@@ -57,8 +57,12 @@ func New(cfg Config) *Handlers { return &Handlers{cfg: cfg, metrics: newMetrics(
 // Pods is for the mutating webhook, on CREATE of pods.
 func (h *Handlers) Pods() http.Handler { return h.handler(h.pod) }
 
-// Workloads is for the validating webhook, on CREATE and UPDATE of StatefulSets and Deployments, and UPDATE of their scale.
+// Workloads is for the validating webhook, on CREATE and UPDATE of StatefulSets and Deployments.
 func (h *Handlers) Workloads() http.Handler { return h.handler(h.workload) }
+
+// Scales is for the validating webhook, on UPDATE of the scale of StatefulSets and Deployments. It has a path of its own:
+// one that an older replica does not know is passed over, and one that it knows would be a refusal.
+func (h *Handlers) Scales() http.Handler { return h.handler(h.scale) }
 
 // patience is less than the timeout of the registrations, so that a person reads what took so long.
 const patience = 4 * time.Second
@@ -67,7 +71,7 @@ const patience = 4 * time.Second
 type answer struct {
 	decision decision
 	reason   inject.Reason
-	text     string // why it is refused
+	text     string // why it is refused, or could not be judged
 	code     int32  // of a refusal
 	warnings []string
 	patch    []byte
@@ -153,9 +157,12 @@ func (a answer) response() admission.Response {
 
 func (h *Handlers) log(ctx context.Context, req *admissionv1.AdmissionRequest, a answer, took time.Duration) {
 	level := slog.LevelInfo
-	if a.decision == failed {
+	switch {
+	case a.decision == failed:
 		level = slog.LevelError
-	} else if a.reason == inject.NoPostgres || a.reason == unchanged {
+	case a.decision == allowed && a.text != "":
+		level = slog.LevelWarn
+	case a.reason == inject.NoPostgres || a.reason == unchanged:
 		level = slog.LevelDebug
 	}
 	h.cfg.Log.LogAttrs(ctx, level, "admission",

@@ -47,7 +47,7 @@ func input(namespace string, annotations map[string]string) inject.Input {
 	}
 }
 
-// hook is a server of both paths and what it counts and logs.
+// hook is a server of all paths and what it counts and logs.
 type hook struct {
 	*httptest.Server
 	reg *prometheus.Registry
@@ -69,6 +69,7 @@ func newHook(tb testing.TB, stored ...there) *hook {
 	mux := http.NewServeMux()
 	mux.Handle("/mutate-pod", handlers.Pods())
 	mux.Handle("/review-workload", handlers.Workloads())
+	mux.Handle("/review-scale", handlers.Scales())
 	h.Server = httptest.NewServer(mux)
 	tb.Cleanup(h.Close)
 	return h

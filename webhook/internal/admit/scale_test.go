@@ -69,7 +69,8 @@ func TestScale(t *testing.T) {
 	}{
 		"a second pod of one database":               {"deployments", "right", "1", "2", false, "shared_identity", "the 2 pods of Deployment cache"},
 		"the first pod again":                        {"deployments", "gone", "0", "1", true, "injected", ""},
-		"the first pod of one that surges":           {"deployments", "surges", "0", "1", false, "shared_identity", "Recreate"},
+		"the first pod of one that surges":           {"deployments", "surges", "0", "1", true, "shared_identity", "one pod may start, and the next rollout would make two: Deployment cache starts a new pod before the old one is gone"},
+		"a second pod of one that surges":            {"deployments", "surges", "0", "2", false, "shared_identity", "the 2 pods of Deployment cache"},
 		"less of too many":                           {"deployments", "several", "3", "2", true, "unchanged", ""},
 		"to nothing":                                 {"deployments", "right", "1", "0", true, "unchanged", ""},
 		"the same number":                            {"deployments", "several", "3", "3", true, "unchanged", ""},
@@ -80,12 +81,12 @@ func TestScale(t *testing.T) {
 		"one that is opted out":                      {"statefulsets", "out", "1", "2", true, "opted_out", ""},
 		"one whose pods are refused":                 {"statefulsets", "typo", "1", "2", true, "bad_policy", "pods of this StatefulSet will be refused"},
 		"one that is gone":                           {"statefulsets", "never", "1", "2", true, "unchanged", ""},
-		"one that cannot be read":                    {"deployments", "far", "1", "2", false, "workload_unknown", "no route to host"},
+		"one that cannot be read":                    {"deployments", "far", "1", "2", true, "workload_unknown", "could not be told: reading what is scaled, deployments far in namespace shop: no route to host"},
 		"a resource that this is not registered for": {"pods", "right", "1", "2", false, "bad_request", "apply its registration again"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHook(t, stored)
-			got := h.ask(t, "/review-workload", scaleReview(t, c.resource, c.workload, c.before, c.after))
+			got := h.ask(t, "/review-scale", scaleReview(t, c.resource, c.workload, c.before, c.after))
 			if got.Allowed != c.allowed || got.AuditAnnotations["reason"] != c.reason {
 				t.Errorf("allowed: %t (%+v), reason %s; want %t, %s", got.Allowed, got.Result, got.AuditAnnotations["reason"], c.allowed, c.reason)
 			}
@@ -97,5 +98,33 @@ func TestScale(t *testing.T) {
 				t.Errorf("%q is not in %q", c.says, text)
 			}
 		})
+	}
+}
+
+// Nobody's workload waits for what the webhook cannot read. It is said, to whoever scales and in the log.
+func TestScaleThatCannotBeJudged(t *testing.T) {
+	h := newHook(t, there{"deployments/right": deployment("1", "Recreate", "postgres:16", "")})
+	body := bytes.ReplaceAll(scaleReview(t, "deployments", "right", "1", "2"), []byte(`"shop"`), []byte(`"far"`))
+	got := h.ask(t, "/review-scale", body)
+	if !got.Allowed || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "annotations of namespace far: no route to host") {
+		t.Errorf("with a namespace that cannot be read: %+v", got)
+	}
+	if log := h.log.String(); !strings.Contains(log, `"level":"WARN"`) || !strings.Contains(log, `"reason":"namespace_unknown"`) || !strings.Contains(log, "no route to host") {
+		t.Errorf("the log has no warning of it: %s", log)
+	}
+}
+
+// Each of the two paths is for one thing. On the other it is a mistake of the registration, which is said.
+func TestPathsAreNotMixedUp(t *testing.T) {
+	h := newHook(t, there{"deployments/right": deployment("1", "Recreate", "postgres:16", "")})
+	whole := deployment("1", "Recreate", "postgres:16", "")
+	for path, body := range map[string][]byte{
+		"/review-workload": scaleReview(t, "deployments", "right", "0", "1"),
+		"/review-scale":    review(t, "deployments", "UPDATE", "shop", whole, whole),
+	} {
+		got := h.ask(t, path, body)
+		if got.Allowed || got.AuditAnnotations["reason"] != "bad_request" || !strings.Contains(got.Result.Message, "apply its registration again") {
+			t.Errorf("%s answers %+v", path, got)
+		}
 	}
 }

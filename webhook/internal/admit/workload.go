@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,9 +21,6 @@ import (
 // not recognised any more. Whatever else is wrong is said as a warning; the pods are refused, and what is missing may
 // follow.
 func (h *Handlers) workload(ctx context.Context, req *admissionv1.AdmissionRequest) answer {
-	if req.SubResource == scaleOf {
-		return h.scale(ctx, req)
-	}
 	now, before, err := workloads(req)
 	if err != nil {
 		return unreadable(req, err)
@@ -47,7 +45,8 @@ func (h *Handlers) workload(ctx context.Context, req *admissionv1.AdmissionReque
 func notRegistered(req *admissionv1.AdmissionRequest) answer {
 	return answer{
 		decision: failed, reason: badRequest, code: http.StatusBadRequest,
-		text: fmt.Sprintf("this webhook is for StatefulSets and Deployments and was asked about %s %s: apply its registration again", req.Operation, req.Resource.Resource),
+		text: fmt.Sprintf("this webhook is for StatefulSets and Deployments, elsewhere for their scale, and was asked about %s %s: apply its registration again",
+			req.Operation, path.Join(req.Resource.Resource, req.SubResource)),
 	}
 }
 

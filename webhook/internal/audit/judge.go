@@ -23,14 +23,16 @@ const (
 	Protected State = "protected"
 	// Outdated is protected with another image or policy than it would get now.
 	Outdated State = "outdated"
-	// Unprotected is a database without what protects it, or what looks like one.
+	// Unprotected is a database without what protects it.
 	Unprotected State = "unprotected"
+	// Suspected may be such a database: it looks like one, and whether it is cannot be told.
+	Suspected State = "suspected"
 	// Refused is a pod that runs and would not be admitted now, be it protected or not: it cannot be made anew.
 	Refused State = "refused"
 )
 
 // States are all of them.
-func States() []State { return []State{Protected, Outdated, Unprotected, Refused} }
+func States() []State { return []State{Protected, Outdated, Unprotected, Suspected, Refused} }
 
 // verdict is what there is to say about one pod.
 type verdict struct {
@@ -48,9 +50,9 @@ func judge(pod *corev1.Pod, in inject.Input) verdict {
 	switch {
 	case err != nil:
 		return verdict{state: Refused, text: fmt.Sprintf("this pod could not be made anew: the webhook would refuse it (%s): %v", d.Reason, err)}
-	case d.Reason == inject.NoPostgres && len(d.Warnings) > 0:
-		// Whoever applied the workload read it once, if at all.
-		return verdict{state: Unprotected, text: strings.Join(d.Warnings, "; ")}
+	case d.Suspected():
+		// Whoever applied the workload read it once, if at all. It wakes nobody: a name is not a database.
+		return verdict{state: Suspected, text: strings.Join(d.Warnings, "; ")}
 	case d.Reason != inject.Injected:
 		return verdict{}
 	case !claims(pod):

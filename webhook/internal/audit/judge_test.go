@@ -83,15 +83,19 @@ func TestJudgements(t *testing.T) {
 		"unprotected and could not be made anew": {never: true, now: archive("nonsense", "1s"), want: Refused, says: "nonsense"},
 		"no database":                            {never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "nginx" }},
 		"what looks like one": {
-			never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "corp/postgres-custom:1" }, want: Unprotected, says: "name it in outrider.dev/container",
+			never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "corp/postgres-custom:1" }, want: Suspected, says: "name it in outrider.dev/container",
 		},
 		"what looks like one, with a mistake in the policy": {
-			never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "corp/postgres-custom:1" }, now: archive("nonsense", "1s"), want: Unprotected, says: "looks like PostgreSQL",
+			never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Image = "corp/postgres-custom:1" }, now: archive("nonsense", "1s"), want: Suspected, says: "looks like PostgreSQL",
 		},
-		"opted out":  {never: true, pod: func(p *corev1.Pod) { p.Annotations = map[string]string{"outrider.dev/protect": "disabled"} }},
-		"a Job's":    {never: true, pod: func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" }},
-		"ended":      {never: true, pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }},
-		"on its way": {never: true, pod: func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) }},
+		"a script that may start one": {
+			never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Command = []string{"sh", "-c", "python3 job.py"} }, want: Suspected, says: "whether its script starts PostgreSQL cannot be told",
+		},
+		"a client of a known image": {never: true, pod: func(p *corev1.Pod) { p.Spec.Containers[0].Command = []string{"pg_dump"} }},
+		"opted out":                 {never: true, pod: func(p *corev1.Pod) { p.Annotations = map[string]string{"outrider.dev/protect": "disabled"} }},
+		"a Job's":                   {never: true, pod: func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" }},
+		"ended":                     {never: true, pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }},
+		"on its way":                {never: true, pod: func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) }},
 	} {
 		pod := database()
 		if !c.never {

@@ -24,7 +24,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "outrider_audit_errors_total", Help: "Things that the audit could not read.",
 		}),
-		pods: prometheus.NewDesc("outrider_audit_pods", "Pods with a database in protected namespaces: protected, outdated, unprotected, or refused if they were made now.",
+		pods: prometheus.NewDesc("outrider_audit_pods", "Pods with a database in protected namespaces: protected, outdated, unprotected, suspected (they may hold one, and are not protected), or refused if they were made now.",
 			[]string{"namespace", "state"}, nil),
 		waiting: prometheus.NewDesc("outrider_audit_waiting_workloads", "Workloads that lack pods because the webhook or the guard refused them, or the webhook did not answer. Namespaces without the label are there while it is not 0.", []string{"namespace"}, nil),
 		budgets: prometheus.NewDesc("outrider_audit_blocking_budgets", "Disruption budgets that never allow the eviction of a protected pod.", []string{"namespace"}, nil),

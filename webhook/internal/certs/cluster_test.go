@@ -15,7 +15,10 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-const mutatingPath = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/outrider"
+const (
+	mutatingPath   = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/outrider"
+	validatingPath = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/outrider"
+)
 
 // request is what an API server was asked to change.
 type request struct{ method, path, kind, body string }
@@ -55,24 +58,31 @@ func inCluster(t *testing.T, objects map[string]any, status int) (c Kubernetes, 
 	return Kubernetes{Client: client, Namespace: "outrider-system", SecretName: "outrider-webhook-tls", Registration: "outrider"}, asked
 }
 
-func registration() map[string]any {
+func registration(kind string) map[string]any {
 	hook := func(bundle string) map[string]any {
 		return map[string]any{"name": "x", "newer": true, "clientConfig": map[string]any{"caBundle": bundle}}
 	}
 	return map[string]any{
-		"kind": mutating, "apiVersion": "admissionregistration.k8s.io/v1",
+		"kind": kind, "apiVersion": "admissionregistration.k8s.io/v1",
 		"metadata": map[string]any{"name": "outrider", "resourceVersion": "7"}, "webhooks": []any{hook("YQ=="), hook("")},
 	}
 }
 
 // The bundles of a registration are patched and nothing else, and only in the version that was read.
 func TestOnlyBundlesArePatched(t *testing.T) {
-	c, asked := inCluster(t, map[string]any{mutatingPath: registration()}, http.StatusOK)
+	for kind, path := range map[string]string{mutating: mutatingPath, validating: validatingPath} {
+		t.Run(kind, func(t *testing.T) { onlyBundlesArePatched(t, kind, path) })
+	}
+}
+
+func onlyBundlesArePatched(t *testing.T, kind, path string) {
+	t.Helper()
+	c, asked := inCluster(t, map[string]any{path: registration(kind)}, http.StatusOK)
 	regs, err := c.Registrations(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Registration{{Kind: mutating, Name: "outrider", Version: "7", Bundles: [][]byte{[]byte("a"), {}}}}
+	want := []Registration{{Kind: kind, Name: "outrider", Version: "7", Bundles: [][]byte{[]byte("a"), {}}}}
 	if diff := cmp.Diff(want, regs, cmp.Comparer(func(a, b []byte) bool { return string(a) == string(b) })); diff != "" {
 		t.Fatalf("the registrations (-want +got), of which one does not exist:\n%s", diff)
 	}
@@ -81,7 +91,7 @@ func TestOnlyBundlesArePatched(t *testing.T) {
 	}
 	patch := `[{"op":"replace","path":"/metadata/resourceVersion","value":"7"},` +
 		`{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":"Yg=="},{"op":"add","path":"/webhooks/1/clientConfig/caBundle","value":"Yg=="}]`
-	if diff := cmp.Diff([]request{{http.MethodPatch, mutatingPath, "application/json-patch+json", patch}}, *asked, cmp.AllowUnexported(request{})); diff != "" {
+	if diff := cmp.Diff([]request{{http.MethodPatch, path, "application/json-patch+json", patch}}, *asked, cmp.AllowUnexported(request{})); diff != "" {
 		t.Errorf("the changes (-want +got):\n%s", diff)
 	}
 }
@@ -89,7 +99,7 @@ func TestOnlyBundlesArePatched(t *testing.T) {
 func TestConflictsAreToldFromErrors(t *testing.T) {
 	const secret = "/api/v1/namespaces/outrider-system/secrets/outrider-webhook-tls"
 	for status, conflict := range map[int]bool{http.StatusConflict: true, http.StatusForbidden: false} {
-		c, asked := inCluster(t, map[string]any{mutatingPath: registration(), secret: map[string]any{"kind": "Secret", "apiVersion": "v1"}}, status)
+		c, asked := inCluster(t, map[string]any{mutatingPath: registration(mutating), secret: map[string]any{"kind": "Secret", "apiVersion": "v1"}}, status)
 		err := c.Publish(t.Context(), Registration{Kind: mutating, Name: "outrider", Version: "6", Bundles: [][]byte{nil}}, []byte("b"))
 		if err == nil || errors.Is(err, ErrConflict) != conflict {
 			t.Errorf("publishing with the answer %d: %v", status, err)

@@ -196,6 +196,36 @@ func TestMistakeBesideTheContainersName(t *testing.T) {
 	}
 }
 
+// Who is warned for nothing looks no more, and who is not warned never knew.
+func TestWhatLooksLikePostgreSQL(t *testing.T) {
+	for image, want := range map[string]bool{
+		"corp/postgres-custom:1":                true,
+		"ghcr.io/cloudnative-pg/postgresql:17":  true,
+		"corp/timescale:2":                      true,
+		"ghcr.io/zalando/spilo-16:3.2":          true,
+		"corp/postgres-metadata:1":              true, // not the word meta
+		"corp/metapostgres:1":                   true,
+		"corp/migration/postgres-custom:1":      true, // of the path only the end is looked at
+		"postgrest/postgrest:v12":               false,
+		"corp/postgrest-openapi:1":              false,
+		"supabase/postgres-meta:v0.84":          false,
+		"corp/meta_postgres:1":                  false,
+		"crystaldba/postgres-mcp":               false,
+		"corp/postgres-migrations:3":            false,
+		"corp/migrate-postgres:3":               false,
+		"prometheuscommunity/postgres-exporter": false,
+		"nginx":                                 false,
+	} {
+		if got := looksLikePostgres(&corev1.Container{Image: image}); got != want {
+			t.Errorf("%s looks like PostgreSQL: %t, want %t", image, got, want)
+		}
+	}
+	told := corev1.Container{Image: "corp/postgres-meta:1", Env: []corev1.EnvVar{{Name: "PGDATA", Value: "/data"}}}
+	if !looksLikePostgres(&told) {
+		t.Error("what has a data directory does not look like PostgreSQL because of its name")
+	}
+}
+
 // The container's name on the namespace is a default for the pods that have such a container.
 func TestContainerNamedOnNamespace(t *testing.T) {
 	in := testInput()

@@ -25,6 +25,9 @@ func refuseNative(c *corev1.Container) error {
 		c.Name, c.Image, policy.Prefix)
 }
 
+// Suspected tells whether a pod may hold a database that is not protected: nobody knows, and the warnings say why.
+func (d Decision) Suspected() bool { return d.Reason == NoPostgres && len(d.Warnings) > 0 }
+
 // lookalikes warns of containers that may well be PostgreSQL and are not protected.
 func (w *work) lookalikes() {
 	for i := range w.pod.Spec.Containers {
@@ -55,8 +58,17 @@ func looksLikePostgres(c *corev1.Container) bool {
 	if slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "PGDATA" }) {
 		return true
 	}
-	has := func(s string) func(string) bool { return func(part string) bool { return strings.Contains(s, part) } }
 	base := parseReference(c.Image).base()
-	return slices.ContainsFunc([]string{"postgres", "timescale", "spilo"}, has(base)) &&
-		!slices.ContainsFunc([]string{"export", "operator", "backup", "client", "pool", "proxy", "bounce", "prometheus", "adapter", "admin"}, has(base))
+	has := func(part string) bool { return strings.Contains(base, part) }
+	return slices.ContainsFunc([]string{"postgres", "timescale", "spilo"}, has) && !isTool(base)
+}
+
+// isTool tells by the name of an image that it is of something beside a PostgreSQL. Short names are only taken as whole
+// words: they are parts of too many others.
+func isTool(base string) bool {
+	has := func(part string) bool { return strings.Contains(base, part) }
+	words := strings.FieldsFunc(base, func(r rune) bool { return strings.ContainsRune("-_.", r) })
+	return slices.ContainsFunc([]string{
+		"export", "operator", "backup", "client", "pool", "proxy", "bounce", "prometheus", "adapter", "admin", "postgrest", "migrat",
+	}, has) || slices.Contains(words, "meta") || slices.Contains(words, "mcp")
 }

@@ -61,6 +61,8 @@ func judgeState(s *section, about string, d Database) {
 		s.add(Failed, about, text, logs(inject.RestoreContainer))
 	case StateUnprotected:
 		s.add(Failed, about, text, "mend what it says, and then: "+d.anew())
+	case StateSuspected: // a warning, as of the audit: perhaps it is no database
+		s.add(Warning, about, text, "say which it is, and then: "+d.anew())
 	case StateUnknown:
 		s.add(Unknown, about, text+"\nso its bucket, clock, slot and drills could not be told either",
 			"it takes the right to get pods/proxy or to create pods/exec, and a sidecar that runs: "+logs(inject.SidecarContainer))

@@ -176,6 +176,9 @@ func TestDatabasesAreJudged(t *testing.T) {
 	}
 	expect(t, judge(asked(fine, &Report{State: "protected", SnapshotTrouble: "bad pages"}), shop), Failed, "bad pages")
 	expect(t, judge(one(t, shop, server("orders-0")), shop), Failed, StateUnprotected)
+	strange := server("orders-0")
+	strange.Spec.Containers[0].Image = "corp/postgres-custom:1"
+	expect(t, judge(one(t, shop, strange), shop), Warning, StateSuspected+": container postgres (corp/postgres-custom:1) looks like PostgreSQL")
 
 	well := &Report{State: "protected"}
 	expect(t, judge(asked(fine, well), place{name: "shop"}), Failed, "has lost its label")

@@ -55,7 +55,7 @@ func choose(all []Database, namespace, name string) (Database, error) {
 // "" if it does, as far as the pod's status says. In the middle of a restore there is nobody to ask in the pod, and the
 // archive can be asked from anywhere.
 func (d Database) Hint(command string) string {
-	if d.State == "" || d.State == StateUnprotected {
+	if d.State == "" || d.State == StateUnprotected || d.State == StateSuspected {
 		return ""
 	}
 	about := fmt.Sprintf("the sidecar of pod %s/%s does not run now: it is %s", d.Namespace, d.Pod, d.State)

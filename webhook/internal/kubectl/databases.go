@@ -18,6 +18,7 @@ import (
 // States that the sidecar does not know, because it is not there or does not run yet. The others are its own.
 const (
 	StateUnprotected = "unprotected"    // a database without a sidecar
+	StateSuspected   = "suspected"      // what may be one, without a sidecar
 	StateUnknown     = "unknown"        // could not be told; Reason says why
 	StateRestoring   = "restoring"      // outrider-restore is at work
 	StateRestoreFail = "restore_failed" // outrider-restore ended with an error and is started again
@@ -180,6 +181,8 @@ func unprotected(pod *corev1.Pod, where place, conf configuration) (state, reaso
 	}
 	d, err := inject.Pod(pod, where.input(conf))
 	switch {
+	case err == nil && d.Suspected() && where.labelled(): // elsewhere nobody has asked for protection
+		return StateSuspected, strings.Join(d.Warnings, "; ")
 	case err == nil && d.Reason != inject.Injected:
 		return "", ""
 	case where.trouble != nil && !wanted:

@@ -1,6 +1,7 @@
 package kubectl
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
@@ -106,6 +107,10 @@ func TestWhatIsADatabase(t *testing.T) {
 	asking.Annotations = map[string]string{protectLabel: "enabled"}
 	out := server("orders-0")
 	out.Annotations = map[string]string{protectLabel: "disabled"}
+	strange, unclear, insisting := server("orders-0"), server("orders-0"), server("orders-0")
+	strange.Spec.Containers[0].Image = "corp/postgres-custom:1"
+	unclear.Spec.Containers[0].Command = []string{"sh", "-c", "python3 job.py"}
+	insisting.Spec.Containers[0].Image, insisting.Annotations = "corp/postgres-custom:1", map[string]string{protectLabel: "enabled"}
 	done := guarded(t, "orders-0", ended(0, ""), ended(0, ""))
 	done.Status.Phase = corev1.PodSucceeded
 	system := server("orders-0")
@@ -114,16 +119,22 @@ func TestWhatIsADatabase(t *testing.T) {
 		where  place
 		pod    *corev1.Pod
 		reason string // "" for none
+		state  string // if not unprotected
 	}{
-		"made before the label":       {shop, server("orders-0"), "delete the pod"},
-		"no label, not asked for":     {plain, server("orders-0"), ""},
-		"no label, asked for":         {plain, asking, "kubectl label namespace shop outrider.dev/protect=enabled"},
-		"left alone":                  {shop, out, ""},
-		"something else":              {shop, web, ""},
-		"over":                        {shop, done, ""},
-		"namespace not to be read":    {hidden, server("orders-0"), "is unknown: namespaces is forbidden"},
-		"nothing of ours in there":    {hidden, web, ""},
-		"the API server's namespaces": {place{name: metav1.NamespaceSystem, labels: shop.labels}, system, ""},
+		"made before the label":       {where: shop, pod: server("orders-0"), reason: "delete the pod"},
+		"no label, not asked for":     {where: plain, pod: server("orders-0")},
+		"no label, asked for":         {where: plain, pod: asking, reason: "kubectl label namespace shop outrider.dev/protect=enabled"},
+		"left alone":                  {where: shop, pod: out},
+		"something else":              {where: shop, pod: web},
+		"over":                        {where: shop, pod: done},
+		"namespace not to be read":    {where: hidden, pod: server("orders-0"), reason: "is unknown: namespaces is forbidden"},
+		"nothing of ours in there":    {where: hidden, pod: web},
+		"the API server's namespaces": {where: place{name: metav1.NamespaceSystem, labels: shop.labels}, pod: system},
+		"looks like one":              {where: shop, pod: strange, reason: "corp/postgres-custom:1) looks like PostgreSQL", state: StateSuspected},
+		"its script may start one":    {where: shop, pod: unclear, reason: "whether its script starts PostgreSQL cannot be told", state: StateSuspected},
+		"looks like one, and asks":    {where: shop, pod: insisting, reason: "it would be refused"},
+		"looks like one, no label":    {where: plain, pod: strange},
+		"looks like one, not read":    {where: hidden, pod: strange},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.reason == "" {
@@ -132,8 +143,9 @@ func TestWhatIsADatabase(t *testing.T) {
 				}
 				return
 			}
-			if d := one(t, test.where, test.pod); d.State != StateUnprotected || !strings.Contains(d.Reason, test.reason) {
-				t.Errorf("state %q, reason %q; want %q, %q", d.State, d.Reason, StateUnprotected, test.reason)
+			want := cmp.Or(test.state, StateUnprotected)
+			if d := one(t, test.where, test.pod); d.State != want || !strings.Contains(d.Reason, test.reason) {
+				t.Errorf("state %q, reason %q; want %q, %q", d.State, d.Reason, want, test.reason)
 			}
 		})
 	}

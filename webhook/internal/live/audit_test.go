@@ -171,7 +171,8 @@ func testJudged(w *world) {
 	w.budget(ns, "never", "good")
 	reg := w.audited()
 	w.becomes(reg, map[string]float64{
-		"outrider_audit_pods judged protected": 1, "outrider_audit_pods judged outdated": 1, "outrider_audit_pods judged unprotected": 2, "outrider_audit_pods judged refused": 0,
+		"outrider_audit_pods judged protected": 1, "outrider_audit_pods judged outdated": 1, "outrider_audit_pods judged unprotected": 1, "outrider_audit_pods judged suspected": 1,
+		"outrider_audit_pods judged refused":     0,
 		"outrider_audit_blocking_budgets judged": 1, "outrider_audit_waiting_workloads judged": 0,
 	})
 	for name := range values(w.t, reg) {
