@@ -79,13 +79,14 @@ func (e ending) outlived(r archive.Receipt) bool {
 	return e.inventory.WroteAfter(e.Epoch, r.Timeline, r.Durable)
 }
 
-// overtaken is the end of a writer that had been superseded and did not know it yet when it stopped.
+// overtaken is the end of a writer that had been superseded and did not know it yet when it stopped. How much is lost is
+// not known: who went on with the same disk has shipped the same WAL again.
 func overtaken(r archive.Receipt, at wal.LSN) verdict {
-	n := int64(r.Durable - at)
 	return verdict{
-		Outcome: outcomeInterrupted, Bytes: &n, Durable: &at,
+		Outcome: outcomeInterrupted, Durable: &at,
 		Text: fmt.Sprintf("at %s: %s; but by then another epoch had taken over timeline %d from %s on", timeText(r.FinishedAt), r.Reason, r.Timeline, at),
-		Lost: fmt.Sprintf("%d bytes of WAL, from %s to %s: they were stored when the timeline was another writer's", n, at, r.Durable),
+		Lost: fmt.Sprintf("at most %d bytes of WAL, from %s to %s, which were stored when the timeline was another writer's: nothing, if that one went on with the same disk",
+			int64(r.Durable-at), at, r.Durable),
 	}
 }
 
