@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -64,24 +65,38 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// away is a store that fails once, and from then on something else is where the local WAL was.
+func away(t *testing.T, from wal.LSN, before, after func(wal.Segment) (Segment, error)) *Shipper {
+	t.Helper()
+	var failed atomic.Bool
+	bucket := archivetest.Memory()
+	s := New(Config{
+		Size: size, Epoch: 1, Timeline: 1, Durable: from, Store: claimed(t, bucket, from), Log: slog.New(slog.DiscardHandler),
+		Open: func(seg wal.Segment) (Segment, error) {
+			if failed.Load() {
+				return after(seg)
+			}
+			return before(seg)
+		},
+	})
+	if err := s.ShipTo(t.Context(), from+1000); err != nil {
+		t.Fatal(err)
+	}
+	bucket.Fault(func(string, string) error {
+		if failed.CompareAndSwap(false, true) { // after the chunk was read
+			return errors.New("the store is away")
+		}
+		return nil
+	})
+	return s
+}
+
 // The store is away for so long that the slot is given up, and the server removes what follows: a gap, and no other disk.
 func TestRemovedWhileTheStoreIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const from, to = 5 * wal.LSN(size), 5*wal.LSN(size) + 1000
-		d, bucket := newDisk(1), archivetest.Memory()
-		s := New(Config{
-			Size: size, Epoch: 1, Timeline: 1, Durable: from, Store: claimed(t, bucket, from), Open: d.open, Log: slog.New(slog.DiscardHandler),
-		})
-		away := true
-		bucket.Fault(func(string, string) error {
-			if !away {
-				return nil
-			}
-			away = false
-			s.cfg.Open = func(wal.Segment) (Segment, error) { return nil, fs.ErrNotExist } // after the chunk was read
-			return errors.New("the store is away")
-		})
-		if err := s.ShipTo(t.Context(), to+maxChunk+1000); !errors.Is(err, ErrGap) || errors.Is(err, ErrStale) {
+		const from = 5 * wal.LSN(size)
+		s := away(t, from, newDisk(1).open, func(wal.Segment) (Segment, error) { return nil, fs.ErrNotExist })
+		if err := s.ShipTo(t.Context(), from+maxChunk+2000); !errors.Is(err, ErrGap) || errors.Is(err, ErrStale) {
 			t.Errorf("shipping ended with %v, want ErrGap alone", err)
 		}
 	})
@@ -90,27 +105,12 @@ func TestRemovedWhileTheStoreIsAway(t *testing.T) {
 // The directory is replaced while the store is away: what was to be shipped is not read from the new one.
 func TestReplacedWhileTheStoreIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const from, to = 5 * wal.LSN(size), 5*wal.LSN(size) + 1000
-		d, other, bucket := newDisk(1), newDisk(2), archivetest.Memory()
-		s := New(Config{
-			Size: size, Epoch: 1, Timeline: 1, Durable: from, Store: claimed(t, bucket, from), Open: d.open, Log: slog.New(slog.DiscardHandler),
-		})
-		if err := s.ShipTo(t.Context(), to); err != nil {
-			t.Fatal(err)
-		}
-		away := true
-		bucket.Fault(func(string, string) error {
-			if !away {
-				return nil
-			}
-			away = false
-			s.cfg.Open = other.open // after the chunk was read
-			return errors.New("the store is away")
-		})
-		if err := s.ShipTo(t.Context(), to+maxChunk+1000); !errors.Is(err, ErrStale) {
+		const from = 5 * wal.LSN(size)
+		s := away(t, from, newDisk(1).open, newDisk(2).open)
+		if err := s.ShipTo(t.Context(), from+maxChunk+2000); !errors.Is(err, ErrStale) {
 			t.Errorf("shipping went on: %v, want ErrStale", err)
 		}
-		if at := s.Durable().LSN; at >= to+1000+maxChunk {
+		if at := s.Durable().LSN; at >= from+2000+maxChunk {
 			t.Errorf("it is durable up to %s", at)
 		}
 	})
