@@ -91,7 +91,7 @@ func (e *Evacuator) taintOnce(ctx context.Context, n *corev1.Node, release time.
 	if doubted(e.now(), n, by.pod) {
 		return fmt.Errorf("the last notice of this pod about node %s did not come true: it is not believed again for %v (annotation %s)", n.Name, distrust, Disproved)
 	}
-	if !e.limits.nodes.Allow(e.now(), n.Name) {
+	if !e.limits.mayTaint(e.now(), n) {
 		return fmt.Errorf("node %s has had too many notices lately: it is not tainted again for %v", n.Name, nodeInterval)
 	}
 	_, err := e.taint(ctx, n, release, by)

@@ -3,6 +3,8 @@ package evacuate
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"outrider.dev/webhook/internal/caller"
 )
 
@@ -20,6 +22,12 @@ type limits struct {
 	reviews *caller.Gate
 	pods    *caller.Limiter
 	nodes   *caller.Limiter
+}
+
+// mayTaint counts the new taints of a machine. A node that comes back under its name is another machine, and has not
+// used up what that one had: else the replacement of an evicted pod is put on it although it is reclaimed.
+func (l *limits) mayTaint(now time.Time, n *corev1.Node) bool {
+	return l.nodes.Allow(now, n.Name+"/"+string(n.UID))
 }
 
 func newLimits() *limits {
