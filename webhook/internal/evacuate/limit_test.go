@@ -12,7 +12,9 @@ import (
 // A machine that takes the name of one that is gone can be tainted, whatever the other one had been through.
 func TestTaintsAreLimitedByMachine(t *testing.T) {
 	l, now := newLimits(), time.Now()
-	node := func(uid types.UID) *corev1.Node { return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "spot-1", UID: uid}} }
+	node := func(uid types.UID) *corev1.Node {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "spot-1", UID: uid}}
+	}
 	for i := range nodeBurst {
 		if !l.mayTaint(now, node("a")) {
 			t.Errorf("taint %d of a machine is refused", i+1)
