@@ -35,16 +35,23 @@ func (v *voyage) lookAtFit(ctx context.Context) {
 	}
 }
 
+// rememberOrigin reads of which snapshot the server came out. It has to be asked before the marker of the restore is
+// taken away, and it is kept beyond that: the server may be restarted with a library still missing.
+func (v *voyage) rememberOrigin() {
+	switch m, err := restore.ReadMarker(v.files.pgdata); {
+	case err == nil:
+		v.origin = &m.Plan.Snapshot.Versions
+	case !errors.Is(err, fs.ErrNotExist):
+		v.log.Warn("the marker of a restore cannot be read", "error", err)
+	}
+}
+
 // sinceRestore compares the server with the one that the snapshot was taken of which it came out.
 func (v *voyage) sinceRestore() []string {
-	m, err := restore.ReadMarker(v.files.pgdata)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			v.log.Warn("the marker of a restore cannot be read", "error", err)
-		}
+	if v.origin == nil {
 		return nil
 	}
-	return wordsSince(m.Plan.Snapshot.Versions, v.server)
+	return wordsSince(*v.origin, v.server)
 }
 
 func wordsSince(was restore.Versions, now postgres.Server) []string {

@@ -17,6 +17,7 @@ import (
 	"outrider.dev/sidecar/internal/evacuation"
 	"outrider.dev/sidecar/internal/journal"
 	"outrider.dev/sidecar/internal/postgres"
+	"outrider.dev/sidecar/internal/restore"
 	"outrider.dev/sidecar/internal/ship"
 	"outrider.dev/sidecar/internal/tail"
 	"outrider.dev/sidecar/internal/wal"
@@ -49,7 +50,8 @@ type guard struct {
 
 	pacer *pacer // nil without a budget
 
-	restored sync.Mutex // of whoever takes away what a restore has left
+	restored sync.Mutex        // of whoever takes away what a restore has left
+	origin   *restore.Versions // of the snapshot that the server came out of; nil if it came out of none, or long ago
 
 	maiden *maiden // of the last epoch that was claimed
 

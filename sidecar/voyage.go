@@ -67,6 +67,7 @@ func (v *voyage) owner(ctx context.Context) error {
 func (v *voyage) run(soft, hard context.Context) error {
 	defer v.once.Do(func() { close(v.done) })
 	v.settle()
+	v.rememberOrigin()
 	group, ctx := errgroup.WithContext(hard)
 	snapshots, endSnapshots := context.WithCancel(soft)
 	defer endSnapshots()

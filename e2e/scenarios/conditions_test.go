@@ -142,6 +142,16 @@ func TestWhatDoesNotFitIsSaid(t *testing.T) {
 		return err == nil && len(st.Warnings) > 0
 	})
 	says(t, strings.Join(st.Warnings, "\n"), "had auto_explain", "extension plpgsql 0.9, this machine has 1.0")
+	// One of the two is mended; the other is not forgotten when the server comes back.
+	must(t, again.Exec(whole(w), "update pg_extension set extversion = '1.0' where extname = 'plpgsql'"))
+	w.StopServer(again, syscall.SIGINT)
+	w.Start(again)
+	w.Until("what is mended is not said any more", func(ctx context.Context) bool {
+		var err error
+		st, err = o.Status(ctx)
+		return err == nil && !strings.Contains(strings.Join(st.Warnings, "\n"), "plpgsql")
+	})
+	says(t, strings.Join(st.Warnings, "\n"), "had auto_explain")
 	w.StopServer(again, syscall.SIGINT)
 	w.Finish(o)
 	told := false
