@@ -31,6 +31,8 @@ type gate struct {
 	failed   int
 	skipped  []string // tests with their reasons
 	problems []string // reasons to fail that the go command does not see
+	bad      failures
+	flaky    bool // what failed has passed since
 }
 
 // pkg collects one package until its verdict comes.
@@ -145,6 +147,7 @@ func (g *gate) takePackage(p *pkg, e event) {
 		if g.failed == before {
 			g.failed++ // it did not build, or ended outside a test
 		}
+		g.bad.remember(p, e.Package)
 		g.showFailures(p)
 		delete(g.packages, e.Package)
 	}
@@ -192,6 +195,9 @@ func (g *gate) summarize(goPassed bool) bool {
 	}
 	if g.strict && len(g.skipped) > 0 {
 		g.problem("skipped tests count as failed (CI or STRICT is set)")
+	}
+	if g.flaky {
+		g.bad.say(g.print)
 	}
 	for _, s := range g.problems {
 		g.print("FAIL\t", s, "\n")

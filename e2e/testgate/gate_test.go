@@ -37,6 +37,12 @@ func tests(pkg, body string) string {
 	return "package " + pkg + "\n\nimport \"testing\"\n\n" + body + "\n"
 }
 
+// twice is a package with a test that says something and fails when it is run for the first time.
+func twice(body, says string) string {
+	return "package a\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\n" + body + "\n\nfunc TestLate(t *testing.T) {\n" +
+		"\tif os.Mkdir(\"../seen\", 0o755) == nil {\n\t\tt.Error(\"" + says + "\")\n\t}\n}\n"
+}
+
 const passing = "func TestGood(t *testing.T) { t.Log(\"chatter\") }"
 
 func TestVerdicts(t *testing.T) {
@@ -117,6 +123,40 @@ func TestVerdicts(t *testing.T) {
 			args: []string{"-v"},
 			want: []string{"--- PASS: TestGood", "a table\n", "ok  \texample.com/m/a\t", "1 passed, 0 failed, 0 skipped\n"},
 			not:  []string{"chatter", "=== RUN"},
+		},
+		{
+			name:  "a second try that passes",
+			files: map[string]string{"a/a_test.go": twice(passing, "the cause"), "b/b_test.go": tests("b", passing)},
+			args:  []string{"-again=1"},
+			want:  []string{"the cause", "FLAKY\texample.com/m/a TestLate: it failed", "\n3 passed, 0 failed, 0 skipped\n"},
+		},
+		{
+			name:  "a second try that fails",
+			files: map[string]string{"a/a_test.go": tests("a", passing+"\nfunc TestBad(t *testing.T) { t.Error(\"the cause\") }")},
+			args:  []string{"-again=1"}, code: 1,
+			want: []string{"the cause", "1 passed, 1 failed, 0 skipped\n"},
+			not:  []string{"FLAKY"},
+		},
+		{
+			name:  "more failures than are tried again",
+			files: map[string]string{"a/a_test.go": twice(passing, "the cause"), "b/b_test.go": tests("b", "func TestBad(t *testing.T) { t.Error(1) }")},
+			args:  []string{"-again=1"}, code: 1,
+			want: []string{"1 passed, 2 failed, 0 skipped\n"},
+			not:  []string{"FLAKY", "again, alone"},
+		},
+		{
+			name:  "a lost row is final",
+			files: map[string]string{"a/a_test.go": twice(passing, "db: 3 of 200 acknowledged commits are lost and older than the RPO of 0s")},
+			args:  []string{"-again=1"}, code: 1,
+			want: []string{"1 passed, 1 failed, 0 skipped\n"},
+			not:  []string{"FLAKY", "again, alone"},
+		},
+		{
+			name:  "a panic is final",
+			files: map[string]string{"a/a_test.go": tests("a", "func TestBad(*testing.T) { panic(\"out of tune\") }")},
+			args:  []string{"-again=1"}, code: 1,
+			want: []string{"0 passed, 1 failed, 0 skipped\n"},
+			not:  []string{"again, alone"},
 		},
 		{
 			name:  "a selection of nothing",

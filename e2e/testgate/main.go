@@ -6,6 +6,9 @@
 //	testgate -race -shuffle=on ./...
 //
 // With -v among the arguments it also shows each test's verdict as it comes, and what packages print beside their tests.
+// With -again=3, up to three tests that failed are played once more, alone, and count as passed if they pass: named as
+// FLAKY at the end, with the output of the failure above. A data race, a panic, and a row that is lost or wrong are final.
+//
 // With -run among the arguments packages without a matching test are fine, as long as one test matches somewhere.
 package main
 
@@ -18,6 +21,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,10 +40,31 @@ func main() {
 
 // run answers the exit code. The error says why the tests could not be run or read.
 func run(ctx context.Context, args []string, out io.Writer) (int, error) {
+	limit, args, err := againOf(args)
+	if err != nil {
+		return 1, err
+	}
+	out = &sharedWriter{w: out}
+	g := newGate(out, args)
+	code, err := g.play(ctx, args)
+	if err == nil && ctx.Err() == nil && code != 0 && len(g.problems) == 0 && g.bad.forgivable(limit) {
+		code, err = g.again(ctx, args)
+	}
+	if !g.summarize(code == 0) && code == 0 {
+		code = 1
+	}
+	return code, err
+}
+
+func newGate(out io.Writer, args []string) *gate {
+	return &gate{out: out, strict: os.Getenv("CI") != "" || os.Getenv("STRICT") != "", selected: has(args, "run", "skip"), verbose: has(args, "v")}
+}
+
+// play runs "go test" and reads what it reports.
+func (g *gate) play(ctx context.Context, args []string) (int, error) {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
 	cmd.Env = append([]string{"GORACE=halt_on_error=1"}, os.Environ()...) // a value of the caller's comes later and wins
-	out = &sharedWriter{w: out}
-	cmd.Stderr = out
+	cmd.Stderr = g.out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	events, err := cmd.StdoutPipe()
@@ -49,13 +74,39 @@ func run(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
-	g := &gate{out: out, strict: os.Getenv("CI") != "" || os.Getenv("STRICT") != "", selected: has(args, "run", "skip"), verbose: has(args, "v")}
-	readErr := g.read(events)
-	code := exitCode(cmd.Wait())
-	if !g.summarize(code == 0) && code == 0 {
-		code = 1
+	err = g.read(events)
+	return exitCode(cmd.Wait()), err
+}
+
+// again plays what has failed a second time, and takes it for passed if all of it passes.
+func (g *gate) again(ctx context.Context, args []string) (int, error) {
+	second := newGate(g.out, append(flagsOf(args), "-run"))
+	for _, c := range g.bad.commands(args) {
+		g.print("testgate: again, alone: go test ", strings.Join(c, " "), "\n")
+		if code, err := second.play(ctx, c); code != 0 || err != nil {
+			return code, err
+		}
 	}
-	return code, readErr
+	if second.passed == 0 || len(second.skipped) > 0 {
+		return 1, nil
+	}
+	g.passed, g.failed = g.passed+second.passed, 0
+	g.flaky = true
+	return 0, nil
+}
+
+// againOf takes testgate's own flag, -again=N, out of the arguments.
+func againOf(args []string) (limit int, others []string, err error) {
+	for _, a := range args {
+		if n, ours := strings.CutPrefix(a, "-again="); ours {
+			if limit, err = strconv.Atoi(n); err != nil || limit < 0 {
+				return 0, nil, fmt.Errorf("%s: a number of tests is wanted", a)
+			}
+			continue
+		}
+		others = append(others, a)
+	}
+	return limit, others, nil
 }
 
 // sharedWriter lets the go command's errors and our lines go to one place.
