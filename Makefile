@@ -90,7 +90,7 @@ cluster-down: ## End the cluster without a trace
 
 .PHONY: e2e
 e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses
-	go run ./e2e/testgate -again=2 -tags=e2e -count=1 -parallel=4 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
+	go run ./e2e/testgate -again=2 -tags=e2e -count=1 -parallel=32 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
 
 .PHONY: skaffold
 skaffold: setup $(skaffold) ## Run skaffold dev on a cluster of its own, with a registry, and edits that become live

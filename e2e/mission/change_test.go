@@ -13,7 +13,7 @@ import (
 
 // TestRolling changes the template, so that the StatefulSet's controller replaces the pod.
 func TestRolling(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -27,7 +27,7 @@ func TestRolling(t *testing.T) {
 
 // TestUpgrade changes the image of the sidecar in the running pod. The database runs on, and it is the same writer.
 func TestUpgrade(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -62,6 +62,7 @@ func TestUpgrade(t *testing.T) {
 
 // TestVolume has a persistent volume: data and timeline stay. Set back to an older state, the volume is refused.
 func TestVolume(t *testing.T) {
+	sharesNodes(t)
 	d := setUp(t, "testdata/volume", spaceOf(t))
 	after(t, func() {
 		_ = field.Kubectl(context.Background(), "delete", "pv", "orders", "--wait=false").Run() // after the claim

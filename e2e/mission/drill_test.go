@@ -34,7 +34,7 @@ type verdict struct {
 // TestDrill holds a restore drill of a database under load, as README's CronJob does each night. Then a bit of its archive
 // flips, and the same Job fails at once, and loudly.
 func TestDrill(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	const env = "- name: POSTGRES_PASSWORD"
 	d := setUp(t, "testdata/drill", spaceOf(t), env, "- {name: POSTGRES_INITDB_ARGS, value: --data-checksums}\n        "+env)
 	d.untilProtected()

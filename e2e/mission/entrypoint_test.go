@@ -14,7 +14,7 @@ import (
 // script. It has less time than the script needs. Nothing of that may count as the database: the next pod begins anew, and
 // runs the whole script.
 func TestEntrypoint(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := setUp(t, "testdata/seeded", spaceOf(t))
 	d.until("the script to run", func(ctx context.Context) error {
 		out, err := field.Kubectl(ctx, "-n", d.namespace, "logs", d.pod, "-c", "postgres").CombinedOutput()

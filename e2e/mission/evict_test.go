@@ -20,7 +20,7 @@ import (
 // TestSizeLimit has the kubelet evict the pod because its volume holds more than it may, which leaves it two seconds. What
 // fills the volume is a table that is not logged: it is empty after a restore, so that the next pod is within the limit.
 func TestSizeLimit(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := settle(t, "testdata/limited")
 	stop := d.load()
 	first := d.here()

@@ -27,6 +27,7 @@ var flaps = []metadata.Fault{
 // TestFlappingMetadata has a metadata service of which every second answer is wrong, late or missing. That is no notice, and
 // the notice that it gives after errors is heeded.
 func TestFlappingMetadata(t *testing.T) {
+	takesNode(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()

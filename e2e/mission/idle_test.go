@@ -12,7 +12,7 @@ import (
 
 // TestIdleSessions stops a PostgreSQL that waits for its clients (SIGTERM), and fifty of them do nothing.
 func TestIdleSessions(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := settle(t, "testdata/sigterm")
 	for range 50 {
 		c, err := pgx.Connect(t.Context(), d.conn())
@@ -38,7 +38,7 @@ func TestIdleSessions(t *testing.T) {
 
 // TestOwnHook has a preStop hook of the user's. It runs, and what it wrote is there afterwards.
 func TestOwnHook(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := settle(t, "testdata/hook")
 	stop := d.load()
 	first := d.here()

@@ -26,7 +26,7 @@ import (
 
 // TestRotatedKeys changes the key in that order. Nothing is lost, and nothing is said to be wrong.
 func TestRotatedKeys(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protectWithKey(t)
 	stop := d.load()
 	d.useKey("second")
@@ -55,7 +55,7 @@ func TestRotatedKeys(t *testing.T) {
 // TestRevokedKey revokes the key that is in use, as after a leak, and changes the Secret and the sidecar afterwards. The
 // database does not notice, and what was written meanwhile is shipped.
 func TestRevokedKey(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protectWithKey(t)
 	stop := d.load()
 	first := d.here()

@@ -21,7 +21,7 @@ import (
 // silent for longer loses its pods, and with them the scenario that is being played. What waits for a lost node waits that long.
 const grace = 30 * time.Second
 
-// workers is how many nodes there are: one may go and the webhook still has one for each replica.
+// workers is how many nodes there are besides those of lanes: one may go and the webhook still has one for each replica.
 const workers = 3
 
 // field is the cluster that all scenarios share, closing the table of what they found.
@@ -57,6 +57,9 @@ func play(m *testing.M) (code int) {
 	began := time.Now()
 	var err error
 	field, err = local.Start(ctx, workers, log, cluster.MonitorGrace(grace))
+	if err == nil {
+		err = addLanes(ctx)
+	}
 	if err == nil {
 		log.Info("the cluster is up", "took", time.Since(began).Round(time.Second))
 		err = install(ctx)

@@ -15,7 +15,7 @@ import (
 // TestOutOfMemory has the kernel kill the sidecar, and then what a query of PostgreSQL's needs too much for, because their
 // containers have no more memory. The pod stays, nothing is lost, and it goes on as the same writer.
 func TestOutOfMemory(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protect(t, "memory: 1Gi", "memory: 512Mi")
 	stop := d.load()
 	first := d.here()

@@ -15,6 +15,7 @@ import (
 
 // TestDelete deletes the pod of a database that has no volume. It comes back on another node and has everything.
 func TestDelete(t *testing.T) {
+	takesNode(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -29,6 +30,7 @@ func TestDelete(t *testing.T) {
 
 // TestNotice reclaims the node under a loaded database after a notice, and then takes it away.
 func TestNotice(t *testing.T) {
+	takesNode(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -46,6 +48,7 @@ func TestNotice(t *testing.T) {
 
 // TestLost takes the node away without a word. What was acknowledged is there but for the last second or so.
 func TestLost(t *testing.T) {
+	takesNode(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()

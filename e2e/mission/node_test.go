@@ -72,26 +72,10 @@ func renew(t *testing.T, name string) {
 	after(t, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*long)
 		defer cancel()
-		if _, err := field.AddWorker(ctx, name, nil); err != nil {
+		if err := addNode(ctx, name); err != nil {
 			t.Error(err)
 		}
 	})
-}
-
-// only keeps new pods off all nodes but one, until the function it returns is called.
-func only(t *testing.T, name string) (end func()) {
-	t.Helper()
-	for _, n := range field.Nodes() {
-		if n.Name != name {
-			cordon(t, n.Name)
-		}
-	}
-	return func() {
-		t.Helper()
-		for _, n := range field.Nodes() {
-			kubectl(t, "uncordon", n.Name)
-		}
-	}
 }
 
 // cordon keeps new pods off a node until the test's end.

@@ -22,6 +22,7 @@ import (
 // TestPartition cuts a node off whose database lives on, replaces it, and brings it back: the first writer sees that it was
 // superseded, stops, and takes no more writes.
 func TestPartition(t *testing.T) {
+	takesNode(t)
 	d := protect(t)
 	stop := d.load()
 	first, node := d.here(), d.node()

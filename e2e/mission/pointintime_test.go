@@ -59,7 +59,7 @@ func (d *database) goBack(m moment) {
 // TestPointInTime makes a clone of a past moment beside the original, which goes on under load, and then takes the original
 // itself back, twice. Between the two it loses its pod once more, and what was written since the first is kept.
 func TestPointInTime(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := setUp(t, "testdata/orders", "shop") // as the clone's manifest says
 	d.untilProtected()
 	early := d.moment("early")

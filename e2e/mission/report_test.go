@@ -78,7 +78,7 @@ func (b *board) print(w io.Writer) error {
 		return err
 	}
 	if rpo := world.Judged(); rpo > world.RPO {
-		// Four databases, three kubelets and their control plane share the machine's few cores here.
+		// Half a dozen databases, nine kubelets and their control plane share the machine's few cores here.
 		fmt.Fprintf(w, "Here losses break a scenario when they are older than %s. They are held to the promised %s in make soak-e2e.\n", rpo, world.RPO)
 	}
 	for _, f := range b.rows {

@@ -67,7 +67,7 @@ func (d *database) prefix() string { return strings.ToLower(d.t.Name()) }
 func (d *database) install(dir string, replace ...string) {
 	d.t.Helper()
 	replace = append(replace, "oss://"+local.Bucket+"/prod", "oss://"+local.Bucket+"/"+d.prefix())
-	apply(d.t, strings.NewReplacer(replace...).Replace(kubectl(d.t, "kustomize", dir)))
+	apply(d.t, place(d.t, strings.NewReplacer(replace...).Replace(kubectl(d.t, "kustomize", dir))))
 }
 
 // follow opens a way to the database, and a ledger.
@@ -223,7 +223,7 @@ func (d *database) refused(words ...string) string {
 	return end.Message
 }
 
-// volumes are the persistent ones, and the claims of the namespace.
+// volumes are the persistent ones that the namespace has, and its claims.
 func (d *database) volumes() []string {
 	d.t.Helper()
 	client, err := field.Client()
@@ -236,6 +236,9 @@ func (d *database) volumes() []string {
 		d.t.Fatal(err)
 	}
 	for _, v := range volumes.Items {
+		if c := v.Spec.ClaimRef; c == nil || c.Namespace != d.namespace {
+			continue // another scenario's
+		}
 		names = append(names, v.Name)
 	}
 	claims, err := client.CoreV1().PersistentVolumeClaims(d.namespace).List(d.t.Context(), metav1.ListOptions{})

@@ -13,8 +13,9 @@ import (
 
 // TestNoticeSeveral reclaims a node with three databases on it. One has a disruption budget that never lets it go.
 func TestNoticeSeveral(t *testing.T) {
-	node := field.Nodes()[0]
-	others := only(t, node.Name)
+	takesNode(t)
+	node, other := laneNodes(t)[0], laneNodes(t)[1]
+	cordon(t, other.Name)
 	var all []*database
 	for i := range 3 {
 		// Small, so that all find a place on one node.
@@ -36,7 +37,7 @@ spec: {minAvailable: 1, selector: {matchLabels: {app: orders}}}
 			t.Fatalf("%s is on %s", d.namespace, on)
 		}
 	}
-	others()
+	kubectl(t, "uncordon", other.Name)
 	began := time.Now()
 	// The budget is respected until what is left is needed for an orderly stop.
 	field.Cloud.Metadata(node.Name).SetSpotTermination(began.Add(3 * time.Minute))

@@ -61,7 +61,7 @@ func renewNow(t *testing.T, name string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), long)
 	defer cancel()
-	if _, err := field.AddWorker(ctx, name, nil); err != nil {
+	if err := addNode(ctx, name); err != nil {
 		t.Fatal(fmt.Errorf("bringing a new node: %w", err))
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 // TestDrain drains the node as people do.
 func TestDrain(t *testing.T) {
+	takesNode(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -30,7 +31,7 @@ func TestDrain(t *testing.T) {
 
 // TestForce deletes the pod without waiting for anybody. The receipt may only say clean if it was.
 func TestForce(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -45,7 +46,7 @@ func TestForce(t *testing.T) {
 // TestInPlace breaks one thing after the other in a pod that stays where it is. Nothing is lost, and no restore touches the
 // data.
 func TestInPlace(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
@@ -124,7 +125,7 @@ func (d *database) andMoves(stop func()) {
 // TestSandbox kills what holds the pod's namespaces, as a reboot of the node does: all containers start anew on the same
 // disk.
 func TestSandbox(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := protect(t)
 	stop := d.load()
 	first := d.here()

@@ -14,13 +14,13 @@ import (
 
 // TestRestricted protects a database in a namespace that admits restricted pods only.
 func TestRestricted(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	deletedIn(t, "testdata/restricted")
 }
 
 // TestQuota protects a database in a namespace where each container has to say what it needs.
 func TestQuota(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	deletedIn(t, "testdata/quota")
 }
 
@@ -39,7 +39,7 @@ func deletedIn(t *testing.T, dir string) {
 
 // TestDeployment restarts a Deployment, whose pods have another name each.
 func TestDeployment(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := found(t, "web", "sessions")
 	d.install("testdata/deployment")
 	d.pod = d.podOf("sessions", "")

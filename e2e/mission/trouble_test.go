@@ -19,7 +19,7 @@ import (
 
 // TestStorageAway takes OSS away under load. The database does not notice, and is protected again soon after.
 func TestStorageAway(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	storageAway(t, 90*time.Second)
 }
 
@@ -82,6 +82,7 @@ func arm(name string, faults []oss.Fault) error {
 
 // TestPressure has the kubelet evict the pod for want of memory, which leaves it two seconds.
 func TestPressure(t *testing.T) {
+	takesNode(t)
 	d := protect(t)
 	stop := d.load()
 	first, node := d.here(), d.node()

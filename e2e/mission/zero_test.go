@@ -12,7 +12,7 @@ import (
 // TestZero scales a database without a volume to zero, twice, under load. Nothing is left of it in the cluster, and later
 // everything is there.
 func TestZero(t *testing.T) {
-	t.Parallel()
+	sharesNodes(t)
 	d := settle(t, "testdata/orders")
 	stop := d.load()
 	for epoch := 1; epoch <= 2; epoch++ {

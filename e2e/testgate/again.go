@@ -68,10 +68,10 @@ func (f *failures) packages() []string {
 }
 
 // say names them.
-func (f *failures) say(print func(...string)) {
+func (f *failures) say(show func(...string)) {
 	for _, name := range f.packages() {
 		for _, test := range f.tests[name] {
-			print(fmt.Sprintf("FLAKY\t%s %s: it failed beside others, see above, and passed alone\n", name, test))
+			show(fmt.Sprintf("FLAKY\t%s %s: it failed beside others, see above, and passed alone\n", name, test))
 		}
 	}
 }

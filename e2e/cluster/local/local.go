@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"outrider.dev/e2e/cluster"
 	"outrider.dev/e2e/cluster/names"
 	"outrider.dev/e2e/images"
@@ -79,8 +81,9 @@ func (c *Cluster) start(ctx context.Context, workers int, options []cluster.Opti
 	return nil
 }
 
-// AddWorker adds a node: an instance that may be reclaimed, with a metadata service. The labels are added to its usual ones.
-func (c *Cluster) AddWorker(ctx context.Context, name string, labels map[string]string) (*cluster.Node, error) {
+// AddWorker adds a node: an instance that may be reclaimed, with a metadata service. The labels are added to its usual ones, and
+// it has the taints from its first moment.
+func (c *Cluster) AddWorker(ctx context.Context, name string, labels map[string]string, taints ...corev1.Taint) (*cluster.Node, error) {
 	c.log.Info("starting a node", "node", name)
 	all := map[string]string{
 		SpotLabel: SpotValue, "topology.kubernetes.io/region": Region, "topology.kubernetes.io/zone": Region + "-h",
@@ -88,7 +91,7 @@ func (c *Cluster) AddWorker(ctx context.Context, name string, labels map[string]
 	}
 	maps.Copy(all, labels)
 	instance := "i-" + name
-	spec := cluster.NodeSpec{Name: name, Labels: all, ProviderID: "alicloud://" + Region + "." + instance, Images: c.archives}
+	spec := cluster.NodeSpec{Name: name, Labels: all, Taints: taints, ProviderID: "alicloud://" + Region + "." + instance, Images: c.archives}
 	if dir := os.Getenv(DiskVariable); dir != "" {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
