@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"outrider.dev/e2e/cluster/local"
 	"outrider.dev/e2e/ledger"
@@ -34,8 +35,10 @@ type database struct {
 	figures        *figures
 	root           string // in the bucket
 
-	mu    sync.Mutex
-	stays []stay
+	mu      sync.Mutex
+	stays   []stay
+	leaving types.UID // the last pod that was seen to be going
+	asked   time.Time // when it was asked to
 }
 
 // protect installs the example of README in a namespace of its own and with an archive of its own, and waits until it is
@@ -67,7 +70,25 @@ func (d *database) object(ctx context.Context) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.CoreV1().Pods(d.namespace).Get(ctx, d.pod, metav1.GetOptions{})
+	pod, err := client.CoreV1().Pods(d.namespace).Get(ctx, d.pod, metav1.GetOptions{})
+	if err == nil && pod.DeletionTimestamp != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.leaving != pod.UID {
+			d.leaving, d.asked = pod.UID, pod.DeletionTimestamp.Time
+			if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+				d.asked = d.asked.Add(-time.Duration(*grace) * time.Second)
+			}
+		}
+	}
+	return pod, err
+}
+
+// askedToGo is when the last pod that was seen to be going was asked to, in whole seconds.
+func (d *database) askedToGo() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asked
 }
 
 // ready returns the pod if it is.

@@ -31,10 +31,7 @@ func TestSizeLimit(t *testing.T) {
 	// The kubelet may be quicker than the statement.
 	err := d.try("INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 400000)")
 	t.Logf("filling the volume ended with: %v", err)
-	d.evicted(first, began)
-	if events := kubectl(t, "-n", d.namespace, "get", "events"); !strings.Contains(events, "EmptyDir volume \"data\" exceeds the limit") {
-		t.Errorf("the eviction was for something else:\n%s", events)
-	}
+	d.evicted(first, began, "EmptyDir volume \"data\" exceeds the limit")
 	d.untilProtected()
 	stop()
 	d.honest(ended())
@@ -44,8 +41,8 @@ func TestSizeLimit(t *testing.T) {
 }
 
 // evicted waits until the kubelet has evicted the pod, which it does to spare its node, and the database accepts writes in
-// another one.
-func (d *database) evicted(first *corev1.Pod, began time.Time) {
+// another one. It fails the test if the reason was another.
+func (d *database) evicted(first *corev1.Pod, began time.Time, reason string) {
 	d.t.Helper()
 	d.until("the eviction", func(ctx context.Context) error {
 		pod, err := d.object(ctx)
@@ -55,6 +52,9 @@ func (d *database) evicted(first *corev1.Pod, began time.Time) {
 		return err
 	})
 	d.replaced(first, began)
+	if events := kubectl(d.t, "-n", d.namespace, "get", "events"); !strings.Contains(events, reason) {
+		d.t.Errorf("the eviction was for something else than %q:\n%s", reason, events)
+	}
 }
 
 // witness has a session that does nothing and does not go through the door, so that it ends when the database does. The

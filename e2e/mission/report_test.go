@@ -27,9 +27,10 @@ type figures struct {
 	notes    []string // what else was measured
 
 	// What of the time without the database was whose. The kubelet tells times in whole seconds.
-	outage time.Duration // from what happened to the first write
-	away   time.Duration // until Kubernetes had let go of the first pod: its own detection, or the orderly stop
-	placed time.Duration // until the new pod's restore ran: Kubernetes again
+	outage   time.Duration // from what happened to the first write
+	detected time.Duration // of away, until the first pod was asked to go, or was gone without having been asked
+	away     time.Duration // until Kubernetes had let go of the first pod
+	placed   time.Duration // until the new pod's restore ran: Kubernetes again
 	rebuilt,
 	started time.Duration // the restore, and from then to the first write: recovery and PostgreSQL's start
 }
@@ -51,7 +52,7 @@ func (b *board) print(w io.Writer) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "scenario\trows\tlost\tRPO s\tRTO s\tstop or detection\tscheduling\trestore\tto first write\tOSS requests\tverdict")
+	fmt.Fprintln(table, "scenario\trows\tlost\tRPO s\tRTO s\tdetection\tstop\tscheduling\trestore\tto first write\tOSS requests\tverdict")
 	for _, f := range b.rows {
 		verdict := "kept"
 		switch {
@@ -67,10 +68,10 @@ func (b *board) print(w io.Writer) error {
 		case f.lost > 0:
 			rpo = "?"
 		}
-		times := "-\t-\t-\t-\t-"
+		times := "-\t-\t-\t-\t-\t-"
 		if f.outage > 0 {
-			times = fmt.Sprintf("%.1f\t%.1f\t%.1f\t%.1f\t%.1f",
-				f.outage.Seconds(), f.away.Seconds(), f.placed.Seconds(), f.rebuilt.Seconds(), f.started.Seconds())
+			times = fmt.Sprintf("%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f", f.outage.Seconds(),
+				f.detected.Seconds(), (f.away - f.detected).Seconds(), f.placed.Seconds(), f.rebuilt.Seconds(), f.started.Seconds())
 		}
 		fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%s\t%d\t%s\n", f.scenario, f.rows, f.lost, rpo, times, f.requests, verdict)
 	}
@@ -103,9 +104,13 @@ func (d *database) note(format string, args ...any) {
 	d.figures.notes = append(d.figures.notes, said)
 }
 
-// outage splits the time until the first write.
-func (f *figures) split(began, gone, written time.Time, second *corev1.Pod) {
+// split splits the time until the first write. The first pod was asked to go at asked, if ever.
+func (f *figures) split(began, asked, gone, written time.Time, second *corev1.Pod) {
 	f.outage, f.away = written.Sub(began), gone.Sub(began)
+	f.detected = f.away
+	if asked.After(began.Add(-time.Second)) && asked.Before(gone) {
+		f.detected = max(0, asked.Sub(began))
+	}
 	for _, s := range second.Status.InitContainerStatuses {
 		if end := s.State.Terminated; s.Name == "outrider-restore" && end != nil {
 			f.placed = max(0, end.StartedAt.Sub(gone))

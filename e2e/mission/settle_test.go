@@ -124,7 +124,7 @@ func (d *database) up(began, gone time.Time) *corev1.Pod {
 	written := time.Now()
 	pod := &corev1.Pod{}
 	d.until("the pod to be ready", func(ctx context.Context) (err error) { pod, err = d.ready(ctx); return err })
-	d.figures.split(began, gone, written, pod)
+	d.figures.split(began, d.askedToGo(), gone, written, pod)
 	d.t.Logf("RTO %.1f s: %.1f s until the old pod was gone, %s", written.Sub(began).Seconds(), gone.Sub(began).Seconds(), course(pod, gone, written))
 	return pod
 }

@@ -107,7 +107,7 @@ func TestPressure(t *testing.T) {
 			t.Errorf("kubectl wait: %v: %s", err, out)
 		}
 	})
-	d.evicted(first, began)
+	d.evicted(first, began, "The node was low on resource: memory")
 	stop()
 	d.honest(ended())
 }
