@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +24,7 @@ import (
 )
 
 // scraped has a real Prometheus with the configuration of manifests/monitoring choose the database and the webhook among all pods of
-// the cluster, and scrape them where they are. Debian's Prometheus is built without its client of Kubernetes, so that it finds in
-// a file what that would say of each pod. What to make of it is up to the configuration.
+// the cluster, and scrape them where they are.
 func scraped(t *testing.T, d *database) {
 	t.Helper()
 	address := startPrometheus(t)
@@ -50,28 +48,15 @@ func scraped(t *testing.T, d *database) {
 func startPrometheus(t *testing.T) string {
 	t.Helper()
 	monitoring := filepath.Join(watch.Repository(t), "manifests", "monitoring")
-	config, err := os.ReadFile(filepath.Join(monitoring, "prometheus.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	targets := filepath.Join(dir, "targets.json")
 	if err := writeTargets(t.Context(), targets); err != nil {
 		t.Fatal(err)
 	}
-	for pattern, with := range map[string]string{
-		`kubernetes_sd_configs: \[\{role: pod.*\}\]`: "file_sd_configs: [{files: [" + targets + "]}]",
-		`scrape_interval: 15s`:                       "scrape_interval: 5s",
-		`rule_files: \[rules.yaml, costs.yaml\]`:     fmt.Sprintf("rule_files: [%s/rules.yaml, %s/costs.yaml]", monitoring, monitoring),
-	} {
-		re := regexp.MustCompile(pattern)
-		if !re.Match(config) {
-			t.Fatalf("manifests/monitoring/prometheus.yaml has no %s", pattern)
-		}
-		config = re.ReplaceAllLiteral(config, []byte(with))
-	}
+	config := watch.Among(t, targets, `scrape_interval: 15s`, `scrape_interval: 5s`,
+		`rule_files: \[rules.yaml, costs.yaml\]`, fmt.Sprintf("rule_files: [%s/rules.yaml, %s/costs.yaml]", monitoring, monitoring))
 	file := filepath.Join(dir, "prometheus.yaml")
-	if err := os.WriteFile(file, config, 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -100,8 +85,8 @@ func startPrometheus(t *testing.T) string {
 }
 
 // writeTargets writes what Prometheus' own client of Kubernetes, in the role pod, says of the ports of all pods, as far as
-// manifests/monitoring asks for it.
-func writeTargets(ctx context.Context, file string) error {
+// manifests/monitoring asks for it. Where namespaces are named it says it of theirs alone. The file is replaced as a whole.
+func writeTargets(ctx context.Context, file string, namespaces ...string) error {
 	client, err := field.Client()
 	if err != nil {
 		return err
@@ -116,10 +101,14 @@ func writeTargets(ctx context.Context, file string) error {
 	}
 	var all []target
 	for _, pod := range pods.Items {
+		if pod.Status.PodIP == "" || len(namespaces) > 0 && !slices.Contains(namespaces, pod.Namespace) {
+			continue
+		}
 		for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 			for _, port := range c.Ports {
 				all = append(all, target{[]string{net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port.ContainerPort)))}, map[string]string{
 					"__meta_kubernetes_namespace": pod.Namespace, "__meta_kubernetes_pod_name": pod.Name,
+					"__meta_kubernetes_pod_phase":                             string(pod.Status.Phase),
 					"__meta_kubernetes_pod_container_port_name":               port.Name,
 					"__meta_kubernetes_pod_label_app_kubernetes_io_component": pod.Labels["app.kubernetes.io/component"],
 				}})
@@ -130,7 +119,10 @@ func writeTargets(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, content, 0o600)
+	if err := os.WriteFile(file+".new", content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
 }
 
 // ask asks Prometheus a query.

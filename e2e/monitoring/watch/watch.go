@@ -31,6 +31,7 @@ type Prometheus struct {
 	url   string
 	cmd   *exec.Cmd
 	begun time.Time
+	pods  string // the file that tells of all pods, empty where targets are named one by one
 
 	mu      sync.Mutex
 	targets map[string]string // "namespace/pod" to address
@@ -91,10 +92,21 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// Start starts a Prometheus that is gone after the test.
+// Start starts a Prometheus that is gone after the test. It scrapes what it is told to.
 func Start(t testing.TB) *Prometheus {
 	t.Helper()
-	p := &Prometheus{t: t, dir: t.TempDir(), begun: time.Now(), targets: map[string]string{}, budget: "1000"}
+	return start(t, "")
+}
+
+// StartAmong is Start, but that manifests/monitoring chooses what to scrape, among the pods that a file tells of: see Among.
+func StartAmong(t testing.TB, pods string) *Prometheus {
+	t.Helper()
+	return start(t, pods)
+}
+
+func start(t testing.TB, pods string) *Prometheus {
+	t.Helper()
+	p := &Prometheus{t: t, dir: t.TempDir(), begun: time.Now(), pods: pods, targets: map[string]string{}, budget: "1000"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	address := l.Addr().String()
@@ -136,6 +148,26 @@ func (p *Prometheus) configure() {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	scrape := p.named()
+	if p.pods != "" {
+		scrape = Among(p.t, p.pods, "scrape_interval: 15s", "scrape_interval: 1s\n  evaluation_interval: 1s", "scrape_timeout: 5s", "scrape_timeout: 1s")
+	}
+	rules := func(name string) string {
+		raw, err := os.ReadFile(filepath.Join(Repository(p.t), "manifests", "monitoring", name))
+		must(p.t, err)
+		return inHaste(string(raw))
+	}
+	costs := strings.ReplaceAll(rules("costs.yaml"), "vector(1000)", "vector("+p.budget+")")
+	for name, text := range map[string]string{"prometheus.yml": scrape, "rules.yaml": rules("rules.yaml"), "costs.yaml": costs} {
+		must(p.t, os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600))
+	}
+	if p.cmd != nil {
+		must(p.t, p.cmd.Process.Signal(syscall.SIGHUP))
+	}
+}
+
+// named is the configuration that scrapes the targets one by one.
+func (p *Prometheus) named() string {
 	var b strings.Builder
 	b.WriteString("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [rules.yaml, costs.yaml]\nscrape_configs:\n- job_name: outrider\n  static_configs: []\n")
 	for name, address := range p.targets {
@@ -144,18 +176,7 @@ func (p *Prometheus) configure() {
 		fmt.Fprintf(&b, "- job_name: %s\n  honor_labels: %v\n  static_configs: [{targets: ['%s'], labels: {namespace: %s, pod: %s}}]\n",
 			name, namespace == "outrider-system", address, namespace, pod)
 	}
-	rules := func(name string) string {
-		raw, err := os.ReadFile(filepath.Join(Repository(p.t), "manifests", "monitoring", name))
-		must(p.t, err)
-		return inHaste(string(raw))
-	}
-	costs := strings.ReplaceAll(rules("costs.yaml"), "vector(1000)", "vector("+p.budget+")")
-	for name, text := range map[string]string{"prometheus.yml": b.String(), "rules.yaml": rules("rules.yaml"), "costs.yaml": costs} {
-		must(p.t, os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600))
-	}
-	if p.cmd != nil {
-		must(p.t, p.cmd.Process.Signal(syscall.SIGHUP))
-	}
+	return b.String()
 }
 
 // Scrape adds a target, or moves it: name is its namespace and pod, with a slash between them.
@@ -251,6 +272,14 @@ func (p *Prometheus) Resolves(alerts ...string) {
 	p.t.Helper()
 	for _, a := range alerts {
 		p.Until(a+" resolves", func(context.Context) bool { return !p.Firing(a) })
+	}
+}
+
+// ResolvesIn is Resolves for one namespace, where others have reasons of their own for the same alerts.
+func (p *Prometheus) ResolvesIn(namespace string, alerts ...string) {
+	p.t.Helper()
+	for _, a := range alerts {
+		p.Until(a+" resolves in "+namespace, func(context.Context) bool { return !p.Firing(a, `namespace="`+namespace+`"`) })
 	}
 }
 
