@@ -87,10 +87,11 @@ variable "rrsa" {
 }
 
 variable "service_accounts" {
-  description = "Who takes on which role, as NAMESPACE/NAME: databases write; clones and people read; a job that expires deletes."
+  description = "Who takes on which role, as NAMESPACE/NAME: databases write; clones and people read; restore drills read and record verdicts; a job that expires deletes."
   type = object({
     writer  = list(string)
     reader  = optional(list(string), [])
+    drill   = optional(list(string), [])
     janitor = optional(list(string), [])
   })
   default  = { writer = [] }

@@ -16,6 +16,7 @@ locals {
   accounts = {
     writer  = ["shop/default", "metrics/default"]
     reader  = ["clones/default"]
+    drill   = ["shop/drill", "metrics/drill"]
     janitor = ["outrider-jobs/expire"]
   }
   # An hour of each as pay-as-you-go is a sensible limit: look it up for your region.

@@ -61,6 +61,7 @@ variable "service_accounts" {
   type = object({
     writer  = list(string)
     reader  = optional(list(string), [])
+    drill   = optional(list(string), [])
     janitor = optional(list(string), [])
   })
   nullable = false

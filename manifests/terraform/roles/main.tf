@@ -1,4 +1,4 @@
-# Who may do what with an archive: three roles that service accounts of one cluster take on (RRSA), with the rights of
+# Who may do what with an archive: four roles that service accounts of one cluster take on (RRSA), with the rights of
 # manifests/ram. Those files are for the bucket "backups" and what is below "prod/"; here both are replaced, and nothing else.
 locals {
   ram = "${path.module}/../../ram"

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What the names of roles and policies begin with: NAME-writer, NAME-reader, NAME-janitor. They are one per account, not per region."
+  description = "What the names of roles and policies begin with: NAME-writer, NAME-reader, NAME-drill, NAME-janitor. They are one per account, not per region."
   type        = string
   nullable    = false
 }
@@ -41,6 +41,7 @@ variable "service_accounts" {
   type = object({
     writer  = list(string)
     reader  = optional(list(string), [])
+    drill   = optional(list(string), [])
     janitor = optional(list(string), [])
   })
   nullable = false
@@ -58,6 +59,14 @@ variable "service_accounts" {
       for account in var.service_accounts.writer : !contains(var.service_accounts.janitor, account)
     ])
     error_message = "A writer that is janitor too can delete its own backups, and so can who takes it over."
+  }
+
+  # What is in the database runs beside the token of a drill, which opens all roles of its service account.
+  validation {
+    condition = alltrue([
+      for account in var.service_accounts.drill : !contains(concat(var.service_accounts.writer, var.service_accounts.janitor), account)
+    ])
+    error_message = "A drill needs a service account of its own: with a writer's or a janitor's, what it restores could write or delete."
   }
 }
 

@@ -139,10 +139,10 @@ run "not_onto_itself" {
 run "roles" {
   variables {
     rrsa             = { oidc_provider_arn = "acs:ram::42:oidc-provider/ack-rrsa-c1", oidc_issuer_url = "https://issuer.example/c1" }
-    service_accounts = { writer = ["shop/default"], reader = ["clones/default"], janitor = ["jobs/expire"] }
+    service_accounts = { writer = ["shop/default"], reader = ["clones/default"], drill = ["shop/drill"], janitor = ["jobs/expire"] }
   }
   assert {
-    condition     = output.roles == tomap({ writer = "outrider-writer", reader = "outrider-reader", janitor = "outrider-janitor" }) && output.archive == "oss://acme-archives/prod"
+    condition     = output.roles == tomap({ writer = "outrider-writer", reader = "outrider-reader", drill = "outrider-drill", janitor = "outrider-janitor" }) && output.archive == "oss://acme-archives/prod"
     error_message = "${jsonencode(output.roles)} ${output.archive}"
   }
 }

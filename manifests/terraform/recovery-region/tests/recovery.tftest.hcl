@@ -5,7 +5,7 @@ variables {
   bucket           = "backups-shanghai"
   location         = "oss-cn-shanghai"
   rrsa             = { oidc_provider_arn = "acs:ram::42:oidc-provider/ack-rrsa-c2", oidc_issuer_url = "https://issuer.example/c2" }
-  service_accounts = { writer = ["shop/default"], janitor = ["jobs/expire"] }
+  service_accounts = { writer = ["shop/default"], drill = ["shop/drill"], janitor = ["jobs/expire"] }
   cluster_id       = "c2"
   node_pool = {
     vswitch_ids    = ["vsw-c"]
@@ -27,7 +27,7 @@ run "databases_find_the_replica" {
 
 run "its_own_roles" {
   assert {
-    condition     = output.roles == tomap({ writer = "outrider-recovery-writer", janitor = "outrider-recovery-janitor" })
+    condition     = output.roles == tomap({ writer = "outrider-recovery-writer", drill = "outrider-recovery-drill", janitor = "outrider-recovery-janitor" })
     error_message = "roles: ${jsonencode(output.roles)}"
   }
 }

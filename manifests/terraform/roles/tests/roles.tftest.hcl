@@ -11,13 +11,14 @@ variables {
   service_accounts = {
     writer  = ["shop/default"]
     reader  = ["clones/default"]
+    drill   = ["shop/drill"]
     janitor = ["jobs/expire"]
   }
 }
 
 run "rights_are_those_of_manifests_ram" {
   assert {
-    condition     = length(alicloud_ram_role.archive) == 3 && length(alicloud_ram_policy.archive) == 3 && length(alicloud_ram_role_policy_attachment.archive) == 3
+    condition     = length(alicloud_ram_role.archive) == 4 && length(alicloud_ram_policy.archive) == 4 && length(alicloud_ram_role_policy_attachment.archive) == 4
     error_message = "a role, a policy and an attachment for each"
   }
   # A statement for each statement, with the same effect and the same actions.
@@ -57,6 +58,15 @@ run "a_writer_deletes_only_the_tail" {
   }
 }
 
+run "a_drill_writes_only_verdicts" {
+  assert {
+    condition = tolist(flatten([for s in jsondecode(alicloud_ram_policy.archive["drill"].policy_document).Statement :
+      s.Effect == "Allow" && length(setsubtract(s.Action, ["oss:GetObject", "oss:ListObjects"])) > 0 ? concat(s.Action, s.Resource) : []
+    ])) == tolist(["oss:PutObject", "acs:oss:*:*:acme-prod/eu/prod2/*/outrider/drills/*"])
+    error_message = "a drill may do more than read and record its verdict"
+  }
+}
+
 run "only_the_named_accounts_get_in" {
   assert {
     condition = alltrue([for role, r in alicloud_ram_role.archive : jsondecode(r.assume_role_policy_document).Statement == [{
@@ -66,7 +76,7 @@ run "only_the_named_accounts_get_in" {
       Condition = { StringEquals = {
         "oidc:iss" = ["https://oidc-ack-cn-hangzhou.example/c1"]
         "oidc:aud" = ["sts.aliyuncs.com"]
-        "oidc:sub" = [{ writer = "system:serviceaccount:shop:default", reader = "system:serviceaccount:clones:default", janitor = "system:serviceaccount:jobs:expire" }[role]]
+        "oidc:sub" = [{ writer = "system:serviceaccount:shop:default", reader = "system:serviceaccount:clones:default", drill = "system:serviceaccount:shop:drill", janitor = "system:serviceaccount:jobs:expire" }[role]]
       } }
     }]])
     error_message = "the trust differs"
@@ -88,7 +98,7 @@ run "a_key_of_ones_own" {
     kms_key_id = "k-1"
   }
   assert {
-    condition     = length(alicloud_ram_role_policy_attachment.key) == 3 && jsondecode(alicloud_ram_policy.key[0].policy_document).Statement[0].Resource == ["acs:kms:*:*:*/k-1"]
+    condition     = length(alicloud_ram_role_policy_attachment.key) == 4 && jsondecode(alicloud_ram_policy.key[0].policy_document).Statement[0].Resource == ["acs:kms:*:*:*/k-1"]
     error_message = "who reads or writes may not use the key"
   }
 }
@@ -105,6 +115,14 @@ run "nobody_writes_and_deletes" {
   command = plan
   variables {
     service_accounts = { writer = ["shop/default"], janitor = ["shop/default"] }
+  }
+  expect_failures = [var.service_accounts]
+}
+
+run "a_drill_has_an_account_of_its_own" {
+  command = plan
+  variables {
+    service_accounts = { writer = ["shop/default"], drill = ["shop/default"] }
   }
   expect_failures = [var.service_accounts]
 }
