@@ -112,14 +112,25 @@ func (d *database) keys(place string) (keys []string) {
 	return keys
 }
 
-// flipBit damages the last tar part below a place in the archive, behind the back of everybody.
-func (d *database) flipBit(place string) {
+// flipBit damages the last tar part below a place in the archive, behind the back of everybody. The function it returns mends
+// it.
+func (d *database) flipBit(place string) (back func()) {
 	d.t.Helper()
 	parts := slices.DeleteFunc(d.keys(place), func(key string) bool { return !strings.Contains(key, "/tar_partitions/part_") })
 	if len(parts) == 0 {
 		d.t.Fatalf("there is no part below %s%s", d.root, place)
 	}
-	key := parts[len(parts)-1]
+	flip := func() {
+		d.t.Helper()
+		d.flip(parts[len(parts)-1])
+	}
+	flip()
+	return flip
+}
+
+// flip flips a bit of an object.
+func (d *database) flip(key string) {
+	d.t.Helper()
 	content, _, err := field.Cloud.OSS.ReadObject(local.Bucket, key)
 	if err == nil {
 		content[len(content)/2] ^= 1
