@@ -3,6 +3,7 @@ package oss
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type Requests struct {
 	// Operations counts by operation (as PutObject) and result: OK, an error code (as FileAlreadyExists), or what a
 	// fault did (Hang, ResetBefore, ResetAfter, Truncated). Broken is a connection that the client cut.
 	Operations map[string]map[string]int `json:"operations"`
+	Folders    map[string]int            `json:"folders"`   // by what the key, or of a listing the prefix, has before its first slash
 	BytesIn    int64                     `json:"bytes_in"`  // bodies of requests
 	BytesOut   int64                     `json:"bytes_out"` // bodies of answers
 	Buckets    map[string]Usage          `json:"buckets"`   // what they hold now
@@ -65,7 +67,7 @@ type counters struct {
 func (k *counters) reset() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.sums = Requests{Operations: map[string]map[string]int{}}
+	k.sums = Requests{Operations: map[string]map[string]int{}, Folders: map[string]int{}}
 	k.recent = nil
 }
 
@@ -85,6 +87,9 @@ func (k *counters) count(c *call) {
 		k.sums.Operations[r.Operation] = results
 	}
 	results[r.Result]++
+	if folder, _, below := strings.Cut(r.Key, "/"); below {
+		k.sums.Folders[folder]++
+	}
 	k.sums.BytesIn += r.BytesIn
 	k.sums.BytesOut += r.BytesOut
 	if len(k.recent) >= 2*recentLimit {
@@ -103,6 +108,7 @@ func (s *Server) Requests() Requests {
 	for name, results := range s.counters.sums.Operations {
 		out.Operations[name] = maps.Clone(results)
 	}
+	out.Folders = maps.Clone(out.Folders)
 	s.counters.mu.Unlock()
 	out.Buckets = map[string]Usage{}
 	for _, b := range s.store.Buckets() {

@@ -266,6 +266,12 @@ func TestRequestCounters(t *testing.T) {
 	}
 	cloud.ResetRequests()
 	equal(t, "after the reset", cloud.Requests().Total(), 0)
+	must(t, b.PutObject("folder/k", body("hello")))
+	_, err = b.ListObjectsV2(v1.Prefix("folder/"))
+	must(t, err)
+	_, err = b.ListObjectsV2(v1.Prefix("folder"))
+	must(t, err)
+	equal(t, "about a folder", cloud.Requests().Folders["folder"], 2)
 }
 
 func TestAddressing(t *testing.T) {
