@@ -31,14 +31,10 @@ func TestUpgrade(t *testing.T) {
 	d := protect(t)
 	stop := d.load()
 	first := d.here()
-	const next = "docker.io/library/outrider:next"
-	if _, err := ctr(t, d.node(), "images", "tag", "--force", "docker.io/library/outrider:dev", next); err != nil {
-		t.Fatal(err)
-	}
 	for i, c := range first.Spec.InitContainers {
 		if c.Name == "outrider" {
 			kubectl(t, "-n", d.namespace, "patch", "pod", d.pod, "--type=json",
-				"-p", fmt.Sprintf(`[{"op": "replace", "path": "/spec/initContainers/%d/image", "value": %q}]`, i, next))
+				"-p", fmt.Sprintf(`[{"op": "replace", "path": "/spec/initContainers/%d/image", "value": %q}]`, i, renamed(t, first)))
 		}
 	}
 	d.until("the sidecar to be started again", func(ctx context.Context) error {
@@ -62,6 +58,7 @@ func TestUpgrade(t *testing.T) {
 
 // TestVolume has a persistent volume: data and timeline stay. Set back to an older state, the volume is refused.
 func TestVolume(t *testing.T) {
+	ours(t, "changes what is on a node's disk")
 	sharesNodes(t)
 	d := setUp(t, "testdata/volume", spaceOf(t))
 	after(t, func() {
@@ -108,6 +105,7 @@ func TestVolume(t *testing.T) {
 
 // TestWebhookAway loses a reclaimed node while nobody answers calls for evacuation or admits pods.
 func TestWebhookAway(t *testing.T) {
+	ours(t, "takes a node away")
 	d := protect(t)
 	stop := d.load()
 	first, node := d.here(), d.node()

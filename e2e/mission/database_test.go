@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"outrider.dev/e2e/cluster/local"
 	"outrider.dev/e2e/ledger"
 )
 
@@ -66,7 +65,7 @@ func (d *database) conn() string {
 
 // object is the pod.
 func (d *database) object(ctx context.Context) (*corev1.Pod, error) {
-	client, err := field.Client()
+	client, err := ground.Client()
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +107,11 @@ func (d *database) ready(ctx context.Context) (*corev1.Pod, error) {
 
 // status is what the sidecar says of itself.
 func (d *database) status(ctx context.Context) (map[string]any, error) {
-	return statusAt(ctx, d.door.address(ctx, 0))
+	pod := d.door.pod(ctx, 0)
+	if pod == nil {
+		return nil, errors.New("there is no pod")
+	}
+	return statusOf(ctx, pod)
 }
 
 // says is status as soon as there is an answer.
@@ -246,7 +249,7 @@ func (d *database) receipt(epoch int) map[string]any {
 }
 
 func (d *database) findReceipt(epoch int) (receipt map[string]any, err error) {
-	content, _, err := field.Cloud.OSS.ReadObject(local.Bucket, fmt.Sprintf("%s/outrider/receipts/%010d.json", d.root, epoch))
+	content, err := ground.bucket.Read(fmt.Sprintf("%s/outrider/receipts/%010d.json", d.root, epoch))
 	if err == nil {
 		err = json.Unmarshal(content, &receipt)
 	}
@@ -265,7 +268,7 @@ func (d *database) saysClean(epoch int) bool {
 
 func kubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := field.Kubectl(t.Context(), args...).CombinedOutput()
+	out, err := ground.Kubectl(t.Context(), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -274,7 +277,7 @@ func kubectl(t *testing.T, args ...string) string {
 
 func apply(t *testing.T, manifest string) {
 	t.Helper()
-	cmd := field.Kubectl(t.Context(), "apply", "-f", "-")
+	cmd := ground.Kubectl(t.Context(), "apply", "-f", "-")
 	cmd.Stdin = strings.NewReader(manifest)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("kubectl apply: %v\n%s", err, out)

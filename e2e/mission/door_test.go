@@ -10,33 +10,58 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// door is a way to a pod's port that stays when the pod moves: connections lead to where the pod of that name is now.
+// door is a way to a pod's port that stays when the pod moves: connections lead to where the pod is now.
 type door struct {
-	namespace, port string
-	listener        net.Listener
-	running         sync.WaitGroup
+	port     string
+	listener net.Listener
+	running  sync.WaitGroup
 
 	mu    sync.Mutex
-	pod   string
-	last  string // the pod's address when that was last known, empty if there was none
+	find  finder
+	last  *corev1.Pod // when that was last known, nil if there was none
 	asked time.Time
 }
+
+// finder finds the pod that a door leads to. That there is none is an error of the kind NotFound.
+type finder func(ctx context.Context) (*corev1.Pod, error)
 
 // lookEvery is how often a door asks where the pod is, for however many connections.
 const lookEvery = time.Second
 
-// open opens a door until the test's end.
+// open opens a door to the pod of that name until the test's end.
 func open(t *testing.T, namespace, pod, port string) *door {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	d, closeDoor, err := openDoor(named(namespace, pod), port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{namespace: namespace, pod: pod, port: port, listener: l}
+	t.Cleanup(closeDoor)
+	return d
+}
+
+// named finds the pod of that name.
+func named(namespace, pod string) finder {
+	return func(ctx context.Context) (*corev1.Pod, error) {
+		client, err := ground.Client()
+		if err != nil {
+			return nil, err
+		}
+		return client.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
+	}
+}
+
+// openDoor opens a door until the function that it returns is called.
+func openDoor(find finder, port string) (*door, func(), error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	d := &door{port: port, find: find, listener: l}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.running.Go(func() {
 		for {
@@ -47,54 +72,57 @@ func open(t *testing.T, namespace, pod, port string) *door {
 			d.running.Go(func() { d.carry(ctx, c) })
 		}
 	})
-	t.Cleanup(func() {
+	return d, func() {
 		cancel()
 		_ = l.Close()
 		d.running.Wait()
-	})
-	return d
+	}, nil
 }
 
-// lead has the door lead to a pod of another name.
-func (d *door) lead(pod string) {
+// lead has the door lead to another pod.
+func (d *door) lead(find finder) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.pod, d.asked = pod, time.Time{}
+	d.find, d.asked = find, time.Time{}
 }
 
-// address is that of the pod, empty while there is none, as it is or was a moment ago. While the API server does not answer it
-// is what it was: a database does not move because nobody can say where it is.
-func (d *door) address(ctx context.Context, atMost time.Duration) string {
+// pod is the pod, nil while there is none, as it is or was a moment ago. While the API server does not answer it is what it
+// was: a database does not move because nobody can say where it is.
+func (d *door) pod(ctx context.Context, atMost time.Duration) *corev1.Pod {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if time.Since(d.asked) < atMost {
 		return d.last
 	}
-	client, err := field.Client()
-	if err != nil {
-		return d.last
-	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	pod, err := client.CoreV1().Pods(d.namespace).Get(ctx, d.pod, metav1.GetOptions{})
+	pod, err := d.find(ctx)
 	switch {
 	case err == nil:
-		d.last = pod.Status.PodIP
+		d.last = pod
 	case apierrors.IsNotFound(err):
-		d.last = ""
+		d.last = nil
 	}
 	d.asked = time.Now()
 	return d.last
 }
 
+// address is that of a pod, empty if there is none.
+func address(pod *corev1.Pod) string {
+	if pod == nil {
+		return ""
+	}
+	return pod.Status.PodIP
+}
+
 // carry carries one connection until either side ends it or the pod is somewhere else.
 func (d *door) carry(ctx context.Context, c net.Conn) {
 	defer c.Close()
-	address := d.address(ctx, 0)
-	if address == "" {
+	pod := d.pod(ctx, 0)
+	if address(pod) == "" {
 		return
 	}
-	there, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", net.JoinHostPort(address, d.port))
+	there, err := ground.Reach(ctx, pod, d.port)
 	if err != nil {
 		return
 	}
@@ -113,7 +141,7 @@ func (d *door) carry(ctx context.Context, c net.Conn) {
 		case <-ctx.Done():
 			return
 		case <-time.After(lookEvery):
-			if d.address(ctx, lookEvery) != address {
+			if address(d.pod(ctx, lookEvery)) != address(pod) {
 				return
 			}
 		}

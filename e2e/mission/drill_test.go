@@ -13,8 +13,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"outrider.dev/e2e/cluster/local"
 )
 
 // verdict is what a restore drill recorded.
@@ -64,7 +62,7 @@ func (d *database) drill(name string, end batchv1.JobConditionType) (v verdict, 
 	before := d.drills()
 	kubectl(d.t, "-n", d.namespace, "create", "job", name, "--from=cronjob/orders-drill")
 	d.until("the drill to end", func(ctx context.Context) error {
-		client, err := field.Client()
+		client, err := ground.Client()
 		if err != nil {
 			return err
 		}
@@ -82,7 +80,7 @@ func (d *database) drill(name string, end batchv1.JobConditionType) (v verdict, 
 	if len(after) != len(before)+1 {
 		d.t.Fatalf("recorded were %v, and are %v\n%s", before, after, said)
 	}
-	content, _, err := field.Cloud.OSS.ReadObject(local.Bucket, after[len(after)-1])
+	content, err := ground.bucket.Read(after[len(after)-1])
 	if err == nil {
 		err = json.Unmarshal(content, &v)
 	}
@@ -99,16 +97,12 @@ func (d *database) drills() []string {
 }
 
 // keys are those below a place in the archive.
-func (d *database) keys(place string) (keys []string) {
+func (d *database) keys(place string) []string {
 	d.t.Helper()
-	all, err := field.Cloud.OSS.Objects(local.Bucket, d.root+place)
+	keys, err := ground.bucket.Keys(d.root + place)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	for _, o := range all {
-		keys = append(keys, o.Key)
-	}
-	slices.Sort(keys)
 	return keys
 }
 
@@ -131,10 +125,10 @@ func (d *database) flipBit(place string) (back func()) {
 // flip flips a bit of an object.
 func (d *database) flip(key string) {
 	d.t.Helper()
-	content, _, err := field.Cloud.OSS.ReadObject(local.Bucket, key)
+	content, err := ground.bucket.Read(key)
 	if err == nil {
 		content[len(content)/2] ^= 1
-		err = field.Cloud.OSS.WriteObject(local.Bucket, key, content)
+		err = ground.bucket.Write(key, content)
 	}
 	if err != nil {
 		d.t.Fatal(err)
@@ -144,7 +138,7 @@ func (d *database) flip(key string) {
 // podsOf are the pods that a Job has made.
 func (d *database) podsOf(job string) []corev1.Pod {
 	d.t.Helper()
-	client, err := field.Client()
+	client, err := ground.Client()
 	if err != nil {
 		d.t.Fatal(err)
 	}

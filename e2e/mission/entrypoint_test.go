@@ -17,7 +17,7 @@ func TestEntrypoint(t *testing.T) {
 	sharesNodes(t)
 	d := setUp(t, "testdata/seeded", spaceOf(t))
 	d.until("the script to run", func(ctx context.Context) error {
-		out, err := field.Kubectl(ctx, "-n", d.namespace, "logs", d.pod, "-c", "postgres").CombinedOutput()
+		out, err := ground.Kubectl(ctx, "-n", d.namespace, "logs", d.pod, "-c", "postgres").CombinedOutput()
 		if err == nil && !strings.Contains(string(out), "seed.sql") {
 			err = fmt.Errorf("%s", out)
 		}

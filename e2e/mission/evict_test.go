@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -62,10 +63,12 @@ func (d *database) evicted(first *corev1.Pod, began time.Time, reason string) {
 func (d *database) witness(pod *corev1.Pod) (ended func() ledger.Instant) {
 	d.t.Helper()
 	var c *pgx.Conn
-	d.until("a session", func(ctx context.Context) (err error) {
-		c, err = pgx.Connect(ctx, fmt.Sprintf("postgres://postgres:change-me@%s/postgres?sslmode=disable&connect_timeout=5", pod.Status.PodIP))
-		return err
-	})
+	config, err := pgx.ParseConfig(fmt.Sprintf("postgres://postgres:change-me@%s/postgres?sslmode=disable&connect_timeout=5", pod.Status.PodIP))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return ground.Reach(ctx, pod, "5432") }
+	d.until("a session", func(ctx context.Context) (err error) { c, err = pgx.ConnectConfig(ctx, config); return err })
 	end := make(chan ledger.Instant, 1)
 	go func() {
 		defer close(end)

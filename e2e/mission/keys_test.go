@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"outrider.dev/e2e/devcloud/keys"
 )
@@ -37,7 +40,7 @@ func TestRotatedKeys(t *testing.T) {
 	d.provenClean(1)
 	d.untilProtected()
 
-	if err := field.Cloud.Keys.Revoke(d.keyID("first")); err != nil {
+	if err := ground.cloud.Revoke(d.keyID("first")); err != nil {
 		t.Fatal(err)
 	}
 	d.advances()
@@ -59,7 +62,7 @@ func TestRevokedKey(t *testing.T) {
 	d := protectWithKey(t)
 	stop := d.load()
 	first := d.here()
-	if err := field.Cloud.Keys.Revoke(d.keyID("first")); err != nil {
+	if err := ground.cloud.Revoke(d.keyID("first")); err != nil {
 		t.Fatal(err)
 	}
 	d.until("the sidecar to say that it is in trouble", func(ctx context.Context) error {
@@ -70,7 +73,7 @@ func TestRevokedKey(t *testing.T) {
 		return err
 	})
 	d.advances()
-	said, _ := field.Kubectl(t.Context(), "-n", d.namespace, "exec", d.pod, "-c", "outrider", "--", "outrider", "status").CombinedOutput()
+	said, _ := ground.Kubectl(t.Context(), "-n", d.namespace, "exec", d.pod, "-c", "outrider", "--", "outrider", "status").CombinedOutput()
 	t.Logf("outrider status:\n%s", said) // its exit code says that there is trouble
 	d.useKey("second")
 	d.restartSidecar()
@@ -96,7 +99,7 @@ func (d *database) keyID(name string) string { return d.prefix() + "-" + name }
 // issue makes a key. It stays when the test ends: a pod whose key is revoked before it is deleted keeps on trying to ship.
 func (d *database) issue(name string) {
 	d.t.Helper()
-	if err := field.Cloud.Keys.Put(keys.Key{ID: d.keyID(name), Secret: d.keyID(name) + "-secret"}); err != nil {
+	if err := ground.cloud.Issue(keys.Key{ID: d.keyID(name), Secret: d.keyID(name) + "-secret"}); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -124,12 +127,9 @@ func (d *database) useKey(name string) {
 // restartSidecar starts the sidecar anew and nothing else, by giving its image another name.
 func (d *database) restartSidecar() {
 	d.t.Helper()
-	const again = "docker.io/library/outrider:again"
-	if _, err := ctr(d.t, d.node(), "images", "tag", "--force", "docker.io/library/outrider:dev", again); err != nil {
-		d.t.Fatal(err)
-	}
-	before := restarts(d.here(), "outrider")
-	kubectl(d.t, "-n", d.namespace, "set", "image", "pod/"+d.pod, "outrider="+again)
+	pod := d.here()
+	before := restarts(pod, "outrider")
+	kubectl(d.t, "-n", d.namespace, "set", "image", "pod/"+d.pod, "outrider="+renamed(d.t, pod))
 	// The old one may use all of its grace, which is 120 s.
 	within(d.t, 2*long, "the sidecar to be started again", func(ctx context.Context) error {
 		pod, err := d.ready(ctx)
@@ -138,6 +138,24 @@ func (d *database) restartSidecar() {
 		}
 		return err
 	})
+}
+
+// renamed is another name of the image that a pod's sidecar has: the same in full, or the digest where it is full already. For
+// a kubelet it is another image.
+func renamed(t *testing.T, pod *corev1.Pod) string {
+	t.Helper()
+	s := initStatus(pod, "outrider")
+	for _, c := range pod.Spec.InitContainers {
+		switch {
+		case c.Name != "outrider":
+		case !strings.Contains(c.Image, "/"):
+			return "docker.io/library/" + c.Image
+		case strings.Contains(s.ImageID, "@"):
+			return s.ImageID
+		}
+	}
+	t.Fatalf("the image of the sidecar, %+v, has no other name", s)
+	return ""
 }
 
 // durable waits until what is in the server's WAL now is in the archive.

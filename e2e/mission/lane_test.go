@@ -64,6 +64,7 @@ func addNode(ctx context.Context, name string) error {
 // again when they are handed on.
 func takesNode(t *testing.T) {
 	t.Helper()
+	ours(t, "takes a node away, or out of service")
 	t.Parallel()
 	lane := <-freeLanes
 	laneOf.Lock()

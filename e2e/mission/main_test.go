@@ -24,13 +24,23 @@ const grace = 30 * time.Second
 // workers is how many nodes there are besides those of lanes: one may go and the webhook still has one for each replica.
 const workers = 3
 
-// field is the cluster that all scenarios share, closing the table of what they found.
+// ground is where the scenarios are played. field is the same if that is a cluster of our own, whose nodes may be taken away, and
+// nil otherwise. closing is the table of what was found.
 var (
+	ground  arena
 	field   *local.Cluster
 	closing board
 )
 
 func TestMain(m *testing.M) {
+	another, err := anotherCluster()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	case another:
+		os.Exit(visit(m))
+	}
 	os.Exit(cluster.Isolated(prepare, func() int { return play(m) }))
 }
 
@@ -40,14 +50,7 @@ func prepare() error {
 	if _, err := images.Build(context.Background()); err != nil {
 		return err
 	}
-	program, err := outriderHere()
-	if err != nil {
-		return err
-	}
-	if out, err := exec.Command("go", "build", "-o", program, "outrider.dev/sidecar").CombinedOutput(); err != nil {
-		return fmt.Errorf("building outrider: %w: %s", err, out)
-	}
-	return nil
+	return buildOutrider()
 }
 
 // play starts the cluster with the webhook in it, runs the tests and takes everything down.
@@ -62,7 +65,8 @@ func play(m *testing.M) (code int) {
 	}
 	if err == nil {
 		log.Info("the cluster is up", "took", time.Since(began).Round(time.Second))
-		err = install(ctx)
+		ground = own(field)
+		err = ground.install(ctx)
 		log.Info("the webhook is installed", "took", time.Since(began).Round(time.Second))
 	}
 	if err != nil {
@@ -81,15 +85,24 @@ func play(m *testing.M) (code int) {
 	return code
 }
 
-// install installs the webhook as people do, and waits until it answers.
-func install(ctx context.Context) error {
-	for _, args := range [][]string{
-		{"apply", "-k", "testdata/install"},
-		{"-n", "outrider-system", "rollout", "status", "deployment/outrider-webhook", "--timeout=120s"},
-	} {
-		if out, err := field.Kubectl(ctx, args...).CombinedOutput(); err != nil {
-			about, _ := field.Kubectl(ctx, "-n", "outrider-system", "describe", "pods").CombinedOutput()
-			logs, _ := field.Kubectl(ctx, "-n", "outrider-system", "logs", "-l", "app.kubernetes.io/name=outrider", "--tail=50").CombinedOutput()
+// install installs the webhook in a cluster of our own as people do, and waits until it answers.
+func install(ctx context.Context, kubectl caller) error {
+	if out, err := kubectl(ctx, "apply", "-k", "testdata/install").CombinedOutput(); err != nil {
+		return fmt.Errorf("kubectl apply: %w: %s", err, out)
+	}
+	return rolledOut(ctx, kubectl, [2]string{"outrider-system", "outrider-webhook"})
+}
+
+// caller makes calls of kubectl.
+type caller func(ctx context.Context, args ...string) *exec.Cmd
+
+// rolledOut waits until Deployments are ready. Each is a namespace and a name. The error tells what their pods say.
+func rolledOut(ctx context.Context, kubectl caller, deployments ...[2]string) error {
+	for _, d := range deployments {
+		args := []string{"-n", d[0], "rollout", "status", "deployment/" + d[1], "--timeout=120s"}
+		if out, err := kubectl(ctx, args...).CombinedOutput(); err != nil {
+			about, _ := kubectl(ctx, "-n", d[0], "describe", "pods").CombinedOutput()
+			logs, _ := kubectl(ctx, "-n", d[0], "logs", "-l", "app.kubernetes.io/name", "--tail=50").CombinedOutput()
 			return fmt.Errorf("kubectl %v: %w: %s\n%s\n%s", args, err, out, about, logs)
 		}
 	}

@@ -4,10 +4,8 @@ package mission_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,7 +89,7 @@ func (d *database) cutOff(node *cluster.Node) ledger.Instant {
 func (d *database) superseded(first *corev1.Pod, write func() (string, error)) {
 	d.t.Helper()
 	d.until("the first writer to see that it was superseded", func(ctx context.Context) error {
-		status, err := statusAt(ctx, first.Status.PodIP)
+		status, err := statusOf(ctx, first)
 		if err == nil && status["state"] != "superseded" {
 			err = fmt.Errorf("%v", status)
 		}
@@ -122,22 +120,4 @@ func (d *database) noStrays() {
 	if query[bool](d, "SELECT to_regclass('stray') IS NOT NULL") {
 		d.t.Errorf("rows of the first writer after it was cut off are in the second one: %s", query[string](d, "SELECT string_agg(n::text, ' ') FROM stray"))
 	}
-}
-
-// statusAt is what the sidecar at an address says of itself.
-func statusAt(ctx context.Context, address string) (map[string]any, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+":9850/status", nil)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	var status map[string]any
-	if err := json.NewDecoder(answer.Body).Decode(&status); err != nil {
-		return nil, fmt.Errorf("%s: %w", answer.Status, err)
-	}
-	return status, nil
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"outrider.dev/e2e/cluster/local"
 	"outrider.dev/e2e/ledger"
 )
 
@@ -77,7 +76,7 @@ func TestPointInTime(t *testing.T) {
 	if status := c.says(); status["state"] != "not_archived" {
 		t.Errorf("the clone's status is %v", status)
 	}
-	if written, err := field.Cloud.OSS.Objects(local.Bucket, c.root); err != nil || len(written) > 0 {
+	if written, err := ground.bucket.Keys(c.root); err != nil || len(written) > 0 {
 		t.Errorf("the clone has written %v, %v", written, err)
 	}
 	kubectl(t, "delete", "namespace", c.namespace, "--wait=true", "--timeout=120s")

@@ -19,6 +19,7 @@ import (
 // webhook and with an empty archive. kubectl is that of the cluster, with its kubeconfig, and the images are on the nodes: that
 // is all that a new user has to see to.
 func TestQuickStart(t *testing.T) {
+	ours(t, "installs what README says in the namespaces that README names")
 	d := found(t, "shop", "orders-0") // as README says
 	user := newUser(t)
 	makeWay(t)
@@ -165,7 +166,7 @@ func makeWay(t *testing.T) {
 			err = remove(ctx, filepath.Join(watch.Repository(t), "manifests", "overlays", "dev"))
 		}
 		if err == nil {
-			err = install(ctx)
+			err = ground.install(ctx)
 		}
 		if err != nil {
 			t.Error(err)

@@ -40,6 +40,7 @@ const (
 // there may not go on with the database before a person says so, then it has the longest beginning that came through whole,
 // tells exactly what is missing, and goes on. What comes through later changes nothing.
 func TestAnotherRegion(t *testing.T) {
+	ours(t, "has names lead to a second region, and gives the cluster another identity")
 	far := openRegion(t)                     // it is there longer than the database
 	d := setUp(t, "testdata/orders", "shop") // as the other region's manifest says
 	d.untilProtected()

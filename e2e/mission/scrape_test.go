@@ -87,7 +87,7 @@ func startPrometheus(t *testing.T) string {
 // writeTargets writes what Prometheus' own client of Kubernetes, in the role pod, says of the ports of all pods, as far as
 // manifests/monitoring asks for it. Where namespaces are named it says it of theirs alone. The file is replaced as a whole.
 func writeTargets(ctx context.Context, file string, namespaces ...string) error {
-	client, err := field.Client()
+	client, err := ground.Client()
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ func spaceOf(t *testing.T) string {
 // found is a database that is not installed yet. Its namespace goes with the test.
 func found(t *testing.T, namespace, pod string) *database {
 	t.Helper()
+	claim(t, namespace)
 	d := &database{t: t, namespace: namespace, pod: pod, book: filepath.Join(t.TempDir(), "journal")}
 	d.root = d.prefix() + "/" + d.namespace + "/" + d.pod
 	d.figures = &figures{scenario: strings.TrimPrefix(t.Name(), "Test")}
@@ -50,15 +51,23 @@ func found(t *testing.T, namespace, pod string) *database {
 	after(t, func() {
 		d.figures.failed = t.Failed()
 		d.figures.requests = d.requests() - asked
-		_ = field.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=180s", "--ignore-not-found").Run()
+		_ = ground.Kubectl(context.Background(), "delete", "namespace", d.namespace, "--wait=true", "--timeout=180s", "--ignore-not-found").Run()
 	})
 	// The scenario before may have taken the node of one of its pods.
 	kubectl(t, "-n", "outrider-system", "rollout", "status", "deployment/outrider-webhook", "--timeout=180s")
 	return d
 }
 
+// claim makes a namespace the scenarios' own.
+func claim(t *testing.T, namespace string) {
+	t.Helper()
+	if err := ground.Claim(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // requests are those to OSS about this test's archives.
-func (d *database) requests() int64 { return field.Cloud.Asked(d.prefix()) }
+func (d *database) requests() int64 { return ground.cloud.Asked(d.prefix()) }
 
 // prefix is where this test's archives are.
 func (d *database) prefix() string { return strings.ToLower(d.t.Name()) }
@@ -67,7 +76,8 @@ func (d *database) prefix() string { return strings.ToLower(d.t.Name()) }
 func (d *database) install(dir string, replace ...string) {
 	d.t.Helper()
 	replace = append(replace, "oss://"+local.Bucket+"/prod", "oss://"+local.Bucket+"/"+d.prefix())
-	apply(d.t, place(d.t, strings.NewReplacer(replace...).Replace(kubectl(d.t, "kustomize", dir))))
+	manifests := ground.images(strings.NewReplacer(replace...).Replace(kubectl(d.t, "kustomize", dir)))
+	apply(d.t, place(d.t, manifests))
 }
 
 // follow opens a way to the database, and a ledger.
@@ -226,7 +236,7 @@ func (d *database) refused(words ...string) string {
 // volumes are the persistent ones that the namespace has, and its claims.
 func (d *database) volumes() []string {
 	d.t.Helper()
-	client, err := field.Client()
+	client, err := ground.Client()
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 // TestManyNotices moves a loaded database from one reclaimed node to the next. OUTRIDER_CYCLES says how often, 20 times
 // otherwise.
 func TestManyNotices(t *testing.T) {
+	ours(t, "takes nodes away")
 	d := protect(t)
 	stop := d.load()
 	for cycle := range world.Number(t, "OUTRIDER_CYCLES", 20) {
@@ -32,6 +33,7 @@ func TestManyNotices(t *testing.T) {
 
 // TestLargeNotice reclaims the node of a database of 1 GiB that is being written to.
 func TestLargeNotice(t *testing.T) {
+	ours(t, "takes a node away")
 	d := protect(t, "memory: 1Gi", "memory: 2Gi")
 	d.exec(`CREATE TABLE large AS SELECT n, repeat(md5(n::text), 30) AS filler FROM generate_series(1, 1000000) n`)
 	t.Logf("the database has %d MiB", query[int64](d, "SELECT pg_database_size('postgres')")>>20)

@@ -46,6 +46,7 @@ func TestForce(t *testing.T) {
 // TestInPlace breaks one thing after the other in a pod that stays where it is. Nothing is lost, and no restore touches the
 // data.
 func TestInPlace(t *testing.T) {
+	ours(t, "kills containers on their node, and starts its kubelet anew")
 	sharesNodes(t)
 	d := protect(t)
 	stop := d.load()
@@ -125,6 +126,7 @@ func (d *database) andMoves(stop func()) {
 // TestSandbox kills what holds the pod's namespaces, as a reboot of the node does: all containers start anew on the same
 // disk.
 func TestSandbox(t *testing.T) {
+	ours(t, "kills a pod's sandbox on its node")
 	sharesNodes(t)
 	d := protect(t)
 	stop := d.load()

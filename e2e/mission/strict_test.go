@@ -54,7 +54,7 @@ func TestDeployment(t *testing.T) {
 	gone := time.Now()
 	d.provenClean(1)
 	d.pod = d.podOf("sessions", first)
-	d.door.lead(d.pod)
+	d.door.lead(named(d.namespace, d.pod))
 	d.up(began, gone)
 	d.untilProtected()
 	d.advances()
@@ -66,7 +66,7 @@ func TestDeployment(t *testing.T) {
 func (d *database) podOf(app, not string) (name string) {
 	d.t.Helper()
 	d.until("the Deployment's pod", func(ctx context.Context) error {
-		client, err := field.Client()
+		client, err := ground.Client()
 		if err != nil {
 			return err
 		}

@@ -70,6 +70,9 @@ type stay struct {
 
 // seen remembers where the pod was: a node that is lost has its logs still.
 func (d *database) seen(pod *corev1.Pod) {
+	if field == nil {
+		return // nobody lets us look at its nodes
+	}
 	s := stay{string(pod.UID), field.Node(pod.Spec.NodeName)}
 	if s.node == nil {
 		return
@@ -84,7 +87,7 @@ func (d *database) seen(pod *corev1.Pod) {
 // tell prints what a person needs to see what went wrong.
 func (d *database) tell() {
 	for _, args := range [][]string{
-		{"get", "nodes,pods", "-A", "-o", "wide"},
+		nodesAndPods(d.namespace),
 		{"-n", d.namespace, "describe", "pods"},
 		{"-n", d.namespace, "get", "events", "--sort-by=.lastTimestamp"},
 		{"-n", d.namespace, "logs", d.pod, "--all-containers", "--ignore-errors", "--prefix", "--tail=60"},
@@ -92,7 +95,7 @@ func (d *database) tell() {
 		{"-n", "outrider-system", "logs", "-l", "app.kubernetes.io/name=outrider", "--tail=40", "--prefix"},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		out, err := field.Kubectl(ctx, args...).CombinedOutput()
+		out, err := ground.Kubectl(ctx, args...).CombinedOutput()
 		cancel()
 		d.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -101,6 +104,14 @@ func (d *database) tell() {
 	why, err := d.why(ctx)
 	d.t.Logf("outrider why: %v\n%s", err, why)
 	d.tellStays()
+}
+
+// nodesAndPods asks for all of them, but for the pods of others in a cluster that is not ours.
+func nodesAndPods(namespace string) []string {
+	if field == nil {
+		return []string{"-n", namespace, "get", "pods", "-o", "wide"}
+	}
+	return []string{"get", "nodes,pods", "-A", "-o", "wide"}
 }
 
 // tellStays prints what pods have written that are not there any more, and what the nodes' programs have.
@@ -141,7 +152,7 @@ func (d *database) why(ctx context.Context, args ...string) (string, error) {
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, program, append([]string{"why", "--archive", "oss://" + local.Bucket + "/" + d.root}, args...)...)
-	cmd.Env = append(os.Environ(), "OSS_ENDPOINT=http://"+cluster.WorldAddress, "OSS_REGION="+local.Region,
+	cmd.Env = append(os.Environ(), "OSS_ENDPOINT="+ground.oss, "OSS_REGION="+local.Region,
 		"OSS_ACCESS_KEY_ID="+local.AccessKeyID, "OSS_ACCESS_KEY_SECRET="+local.AccessKeySecret)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

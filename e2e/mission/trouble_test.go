@@ -77,7 +77,7 @@ func arm(name string, faults []oss.Fault) error {
 	faulty.Lock()
 	defer faulty.Unlock()
 	faulty.by[name] = faults
-	return field.Cloud.OSS.SetFaults(slices.Concat(slices.Collect(maps.Values(faulty.by))...)...)
+	return ground.cloud.SetFaults(slices.Concat(slices.Collect(maps.Values(faulty.by))...)...)
 }
 
 // TestPressure has the kubelet evict the pod for want of memory, which leaves it two seconds.
