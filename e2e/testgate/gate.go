@@ -129,12 +129,13 @@ func (g *gate) takePackage(p *pkg, e event) {
 	switch e.Action {
 	case "output":
 		p.lines = append(p.lines, e.Output)
+		if g.verbose {
+			g.print(e.Output) // a person watches
+		}
 	case "skip": // no test files
 	case "pass":
 		g.count(p, e.Package)
-		if g.verbose {
-			g.print(p.lines...)
-		} else {
+		if !g.verbose {
 			g.print(p.lines[max(0, len(p.lines)-1):]...) // ok, package, time
 		}
 		if len(p.tests) == 0 && !g.selected {
@@ -181,7 +182,9 @@ func (g *gate) showFailures(p *pkg) {
 			g.print(t.lines...)
 		}
 	}
-	g.print(p.lines...)
+	if !g.verbose {
+		g.print(p.lines...)
+	}
 }
 
 // summarize prints what is wrong and the last line; it says whether all is well. goPassed is the go command's view.

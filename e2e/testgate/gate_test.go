@@ -119,9 +119,9 @@ func TestVerdicts(t *testing.T) {
 		{
 			name: "what passes is asked for",
 			files: map[string]string{"a/a_test.go": "package a\n\nimport (\n\t\"fmt\"\n\t\"os\"\n\t\"testing\"\n)\n\n" + passing +
-				"\n\nfunc TestMain(m *testing.M) {\n\tcode := m.Run()\n\tfmt.Println(\"a table\")\n\tos.Exit(code)\n}\n"},
+				"\n\nfunc TestMain(m *testing.M) {\n\tfmt.Println(\"a place\")\n\tcode := m.Run()\n\tfmt.Println(\"a table\")\n\tos.Exit(code)\n}\n"},
 			args: []string{"-v"},
-			want: []string{"--- PASS: TestGood", "a table\n", "ok  \texample.com/m/a\t", "1 passed, 0 failed, 0 skipped\n"},
+			want: []string{"a place\n--- PASS: TestGood", "a table\n", "ok  \texample.com/m/a\t", "1 passed, 0 failed, 0 skipped\n"},
 			not:  []string{"chatter", "=== RUN"},
 		},
 		{

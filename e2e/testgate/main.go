@@ -5,7 +5,7 @@
 //
 //	testgate -race -shuffle=on ./...
 //
-// With -v among the arguments it also shows each test's verdict as it comes, and what packages print beside their tests.
+// With -v among the arguments it also shows each test's verdict, and what packages print beside their tests, as it comes.
 // With -again=3, up to three tests that failed are played once more, alone, and count as passed if they pass: named as
 // FLAKY at the end, with the output of the failure above. A data race, a panic, and a row that is lost or wrong are final.
 //
