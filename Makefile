@@ -88,9 +88,25 @@ cluster: setup ## Start a cluster, if none runs, and say how to use it; bin/clus
 cluster-down: ## End the cluster without a trace
 	$(cluster) down
 
+# In a cluster that is not ours a scenario that takes a node away is skipped, and that is no failure. Tests do not run in this
+# directory, so that they want to know where it is.
+named = $(if $(OUTRIDER_E2E_KUBECONFIG),env -u CI -u STRICT OUTRIDER_E2E_KUBECONFIG='$(abspath $(OUTRIDER_E2E_KUBECONFIG))')
+
 .PHONY: e2e
-e2e: setup ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses
-	go run ./e2e/testgate -again=2 -tags=e2e -count=1 -parallel=32 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
+e2e: $(if $(OUTRIDER_E2E_KUBECONFIG),,setup) ## Play the scenarios: nodes that go away under databases; RUN=regexp chooses; OUTRIDER_E2E_KUBECONFIG=file plays them in that cluster
+	$(named) go run ./e2e/testgate -again=2 -tags=e2e -count=1 -parallel=32 -timeout=60m -v $(if $(RUN),-run '$(RUN)') ./e2e/mission
+
+.PHONY: e2e-images
+e2e-images: setup ## Build the images that the scenarios need into .cache/images; OUTRIDER_E2E_IMAGES=registry.example.com/team pushes them there
+	go run ./e2e/images/push $(OUTRIDER_E2E_IMAGES)
+
+# What needs a kubeconfig and no more: stops, a change of the template, new keys, and OSS that goes away.
+guests := Zero|Rolling|Deployment|RotatedKeys|StorageAway
+
+.PHONY: e2e-foreign
+e2e-foreign: setup ## Play a few scenarios in a cluster as if it were somebody else's, and see that nothing of them is left; RUN=regexp chooses
+	@go build -o bin/cluster ./e2e/cluster/cmd/cluster
+	.ci/e2e-foreign '$(if $(RUN),$(RUN),^Test($(guests))$$)'
 
 .PHONY: skaffold
 skaffold: setup $(skaffold) ## Run skaffold dev on a cluster of its own, with a registry, and edits that become live
