@@ -24,6 +24,7 @@ type alarmed struct {
 // TestAlerts has each alert on databases, and on what they cost, fire and resolve: one database goes through everything that
 // they are about, while a real Prometheus looks on. Nothing of what was acknowledged is lost by all that.
 func TestAlerts(t *testing.T) {
+	ours(t, "switches a node's metadata service off")
 	sharesNodes(t)
 	d := alarmed{setUp(t, "testdata/alerts", spaceOf(t)), look(t, spaceOf(t))}
 	d.firstStart()

@@ -25,6 +25,7 @@ func annotated(annotation string) []string {
 // protected, one of which could not be made anew now, one that is refused, one that may be one, and one that no eviction may
 // move. The audit looks once a minute, so that all is wrong at once, and then mended as the runbooks say.
 func TestAuditAlerts(t *testing.T) {
+	ours(t, "gives an image another name on the nodes")
 	sharesNodes(t)
 	wrong, right := annotated("outrider.dev/rpo: soon"), annotated("outrider.dev/rpo: 2s")
 	unlabelled := []string{"outrider.dev/protect: enabled", "outrider.dev/protect: disabled"}

@@ -17,12 +17,13 @@ import (
 // TestWebhookAlerts has each alert on the webhook itself fire and resolve: it is away, comes back with certificates that live
 // for an hour, gets a configuration that is wrong, and is mended. No other scenario may need it meanwhile.
 func TestWebhookAlerts(t *testing.T) {
+	ours(t, "takes the webhook away")
 	p := look(t, "outrider-system")
 	good := configuration(t)
 	after(t, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), long)
 		defer cancel()
-		if err := install(ctx); err != nil {
+		if err := ground.install(ctx); err != nil {
 			t.Error(err)
 		}
 	})
