@@ -71,9 +71,10 @@ setup: ## Install what is missing to build, test and run the demo
 lint: $(lint) ## Check style, import rules and frequent mistakes (.golangci.yml)
 	$(lint) run --allow-parallel-runners ./...
 
+# Packages spend much of their time waiting for servers: one more at a time than there are cores.
 .PHONY: race
 race: ## Run the Go tests alone, shuffled, with the race detector; PKG=./some/pkg RUN=regexp choose
-	go run ./e2e/testgate -again=3 -race -shuffle=on -timeout=25m $(if $(RUN),-run '$(RUN)') $(PKG)
+	go run ./e2e/testgate -again=3 -p=3 -race -shuffle=on -timeout=25m $(if $(RUN),-run '$(RUN)') $(PKG)
 
 ##@ On a real Kubernetes cluster, which is built and started here (root, Linux)
 

@@ -12,7 +12,7 @@
 //   - Everything is reached through the API server, as kubectl does it, with the kubectl in PATH or that of `make setup`.
 //   - Nodes have the images already, as after `make e2e-images` and `kind load image-archive`, or pull them from where
 //     OUTRIDER_E2E_IMAGES says (registry.example.com/team), which is where the same command pushes them if it is told so.
-//   - Four databases run at a time, each of which asks for half a core, 1 GiB of memory and 20 GiB of a node's disk.
+//   - Five databases run at a time, each of which asks for half a core, 1 GiB of memory and 20 GiB of a node's disk.
 //   - What is not to be done to somebody else's cluster, such as to take a node away or to look into one, is skipped, with a
 //     sentence that says what it is.
 //

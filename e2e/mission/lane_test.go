@@ -21,7 +21,7 @@ import (
 // run side by side, and beside those that leave the nodes alone. What changes the whole cluster runs before them all, alone.
 const (
 	lanes    = 3 // pairs of nodes
-	seats    = 4 // scenarios at a time that need no node for themselves
+	seats    = 5 // scenarios at a time that need no node for themselves
 	laneMark = "e2e.outrider.dev/lane"
 )
 
