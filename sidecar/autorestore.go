@@ -92,9 +92,8 @@ func (a *app) autoEmpty(ctx context.Context, p policy.Policy, dir string, f rest
 // run. The flags are completed by what that means.
 func (a *app) origin(ctx context.Context, p policy.Policy, dir string, f *restoreFlags) (root, error) {
 	another := func() (root, error) {
-		b, arch, err := a.openRoot(ctx, p, p.RestoreFrom)
 		f.clone = true
-		return root{Archive: arch, bucket: b, location: p.RestoreFrom}, err
+		return a.openNamed(ctx, p, p.RestoreFrom)
 	}
 	if p.Archive == "" { // a throw-away clone, which needs none of its own
 		return another()

@@ -57,6 +57,13 @@ func (d *door) entered() *archive.Archive {
 	return d.root.Archive
 }
 
+// hidden is where a restore would have to look and may not, "" if there is no such place.
+func (d *door) hidden() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.root.hidden
+}
+
 // counts are of what lies in the archive; nil as long as it has not been reached.
 func (d *door) counts() *census {
 	d.mu.Lock()
@@ -80,7 +87,10 @@ func (a *app) newDoor(p policy.Policy) *door {
 		if err != nil {
 			return r, err
 		}
-		return r, tell(ctx, r.bucket.Probe(ctx))
+		if err := r.bucket.Probe(ctx); err != nil {
+			return r, tell(ctx, err)
+		}
+		return a.foresee(ctx, p, r)
 	}}
 }
 
@@ -97,6 +107,6 @@ func (a *app) restoreSource(ctx context.Context, p policy.Policy) (*archive.Arch
 			return ours.Archive, err
 		}
 	}
-	_, from, err := a.openRoot(ctx, p, p.RestoreFrom)
-	return from, err
+	from, err := a.openNamed(ctx, p, p.RestoreFrom)
+	return from.Archive, err
 }

@@ -73,24 +73,24 @@ func (a *app) drill(ctx context.Context, f drillFlags) error {
 	if err != nil {
 		return err
 	}
-	_, arch, err := a.openRoot(ctx, p, p.Archive)
+	from, err := a.openNamed(ctx, p, p.Archive)
 	if err != nil {
 		return err
 	}
-	r := &drillRun{app: a, flags: f, policy: p, arch: arch, result: newDrill(time.Now())}
+	r := &drillRun{app: a, flags: f, policy: p, arch: from.Archive, result: newDrill(time.Now())}
 	if err := r.run(ctx); err != nil {
-		return fmt.Errorf("holding a restore drill of %s: %w", p.Archive, err)
+		return fmt.Errorf("holding a restore drill of %s: %w", from.location, err)
 	}
 	report := drillReport{Drill: r.result}
 	if !f.noRecord {
-		if report.Object, err = record(ctx, arch, &report.Drill); err != nil {
+		if report.Object, err = record(ctx, from.Archive, &report.Drill); err != nil {
 			err = fmt.Errorf("recording the result of the restore drill: %w", err)
 		}
 	}
 	d := report.Drill
 	err = errors.Join(err, a.show(report, report.text))
 	if !d.Passed {
-		err = errors.Join(err, coded{fmt.Errorf("the restore drill of %s was NOT PASSED: %s", p.Archive, d.Failure), errDrill})
+		err = errors.Join(err, coded{fmt.Errorf("the restore drill of %s was NOT PASSED: %s", from.location, d.Failure), errDrill})
 	}
 	return err
 }

@@ -23,7 +23,10 @@ func (v *voyage) lookAtFit(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	words := append(v.sinceRestore(), wordsOfFit(fit)...)
+	words := slices.Concat(v.sinceRestore(), wordsOfFit(fit))
+	if where := v.door.hidden(); where != "" {
+		words = append(words, fmt.Sprintf("the role may not read %s, where the database would be after pg_upgrade: a restore could not tell that it is not, and would wait. Allow oss:GetObject there too", where))
+	}
 	before := v.board.snapshot().Warnings
 	v.board.update(func(r *statusReport) { r.Warnings = words })
 	if len(words) == 0 || slices.Equal(words, before) {

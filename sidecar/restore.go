@@ -77,13 +77,13 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if dir == "" && !f.dryRun {
 		return usagef("outrider restore needs the directory to rebuild: set PGDATA or --pgdata")
 	}
-	_, arch, err := a.openRoot(ctx, p, location)
+	from, err := a.openNamed(ctx, p, location)
 	if err != nil {
 		return err
 	}
-	plan, err := restore.NewPlan(ctx, arch, f.request(p))
+	plan, err := restore.NewPlan(ctx, from.Archive, f.request(p))
 	if err != nil {
-		return fmt.Errorf("planning the restore of %s: %w", location, err)
+		return fmt.Errorf("planning the restore of %s: %w", from.location, err)
 	}
 	if f.dryRun {
 		return a.show(plan, func(w io.Writer) { fmt.Fprint(w, plan) })
@@ -91,7 +91,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if a.output == outputText {
 		fmt.Fprint(a.stderr, plan)
 	}
-	r, err := a.layDown(ctx, arch, plan, dir, f)
+	r, err := a.layDown(ctx, from.Archive, plan, dir, f)
 	if err != nil {
 		return err
 	}

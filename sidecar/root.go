@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/oss"
@@ -17,6 +18,63 @@ type root struct {
 	*archive.Archive
 	bucket   *oss.Bucket
 	location string
+	hidden   string // where the next generation would be, if nobody here may look there
+}
+
+// openNamed opens what a person means by a location: the newest generation of that root which is in use, or exactly the
+// one that it ends in, where …@1 is the first. An error of the store is one of not knowing which that is.
+func (a *app) openNamed(ctx context.Context, p policy.Policy, location string) (root, error) {
+	location, err := policy.ParseRoot(location)
+	if err != nil {
+		return root{}, usagef("the archive %w", err)
+	}
+	if stem, n := cutGeneration(location); n > 0 {
+		if n == 1 {
+			location = stem
+		}
+		b, arch, err := a.openRoot(ctx, p, location)
+		return root{Archive: arch, bucket: b, location: location}, err
+	}
+	p.Archive = location
+	return a.openGeneration(ctx, p, 0)
+}
+
+// generation is where the n-th one of a root is.
+func generation(location string, n int) string {
+	if n > 1 {
+		location += "@" + strconv.Itoa(n)
+	}
+	return location
+}
+
+// foresee looks whether a restore will be able to tell that there is no generation after r: with a role that sees this
+// one alone it would wait, at the worst of times.
+func (a *app) foresee(ctx context.Context, p policy.Policy, r root) (root, error) {
+	next := generation(p.Archive, 2)
+	if _, n := cutGeneration(r.location); r.location != p.Archive {
+		next = generation(p.Archive, n+1)
+	}
+	_, arch, err := a.openRoot(ctx, p, next)
+	if err != nil {
+		return r, err
+	}
+	if _, err = arch.Cluster(ctx); errors.Is(err, fs.ErrPermission) {
+		r.hidden = next
+	}
+	return r, nil // what else there is to know of it does not matter now
+}
+
+// cutGeneration takes the number of a generation off a location; 0 if there is none.
+func cutGeneration(location string) (stem string, n int) {
+	at := strings.LastIndexByte(location, '@')
+	if at < 0 {
+		return location, 0
+	}
+	n, err := strconv.Atoi(location[at+1:])
+	if err != nil || n < 1 || n > maxGenerations {
+		return location, 0
+	}
+	return location[:at], n
 }
 
 // maxGenerations bounds how many roots are looked through: each is one major upgrade.
@@ -28,10 +86,7 @@ const maxGenerations = 50
 func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64) (root, error) {
 	var last root
 	for n := 1; n <= maxGenerations; n++ {
-		location := p.Archive
-		if n > 1 {
-			location += "@" + strconv.Itoa(n)
-		}
+		location := generation(p.Archive, n)
 		b, arch, err := a.openRoot(ctx, p, location)
 		if err != nil {
 			return root{}, err
@@ -44,6 +99,8 @@ func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64)
 				return r, nil
 			}
 			return last, nil
+		case err != nil && n > 1:
+			return r, fmt.Errorf("looking whether the database has moved on to %s, as it does after pg_upgrade (the role needs oss:GetObject there too): %w", location, err)
 		case err != nil:
 			return r, err
 		case sysid != 0 && c.SystemIdentifier == sysid:

@@ -15,19 +15,14 @@ import (
 	"outrider.dev/sidecar/policy"
 )
 
-// openArchive opens the archive that flags and environment name. It sends nothing.
+// openArchive opens the archive that flags and environment name, as openNamed does.
 func (a *app) openArchive(ctx context.Context) (*archive.Archive, error) {
-	_, arch, err := a.openBucket(ctx)
-	return arch, err
-}
-
-// openBucket also returns the bucket, for what only it can tell.
-func (a *app) openBucket(ctx context.Context) (*oss.Bucket, *archive.Archive, error) {
 	p, _, err := a.policyOf(append(placeKeys(), "storage-class", "encryption")...)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return a.openRoot(ctx, p, p.Archive)
+	r, err := a.openNamed(ctx, p, p.Archive)
+	return r.Archive, err
 }
 
 // openRoot opens the root of one database, be it our own or that of another one: once, however often it is asked for

@@ -1,10 +1,15 @@
 package scenarios
 
 import (
+	"context"
+	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"outrider.dev/e2e/stage"
 )
 
 // A database that was upgraded has another system identifier: it is refused before it is started and after, until adopt
@@ -47,5 +52,30 @@ func TestAdopt(t *testing.T) {
 	w.StopServer(upgraded, syscall.SIGINT)
 	w.Finish(o)
 	tables(w, w.Restore("again", "--auto"), "after,later")
-	tables(w, w.Restore("first"), "before")
+	// A person who names the database means what it is now; who means what it was says so.
+	tables(w, w.Restore("copy"), "after,later")
+	tables(w, w.Restore("first", "--archive", w.Root+"@1"), "before")
+	tables(w, w.Restore("second", "--archive", w.Root+"@2"), "after,later")
+}
+
+// A role that sees one generation of a database alone works until the day of a restore, which could not tell whether
+// there is a later one. So it is said while there is time.
+func TestRoleThatSeesTooLittle(t *testing.T) {
+	w := play(t)
+	key, _ := strings.CutPrefix(w.Root, "oss://"+stage.Bucket+"/")
+	w.Faults(fmt.Sprintf(`{"op":"get","prefix":"%s@2/","kind":"status","status":403,"code":"AccessDenied"}`, key))
+	p := w.Database("db")
+	o := w.Protect(p)
+	var st stage.Status
+	w.Until("a warning", func(ctx context.Context) bool {
+		var err error
+		st, err = o.Status(ctx)
+		return err == nil && len(st.Warnings) > 0
+	})
+	says(t, strings.Join(st.Warnings, "\n"), w.Root+"@2", "oss:GetObject")
+	w.StopServer(p, syscall.SIGINT)
+	w.Finish(o)
+	elsewhere, err := w.Stage.NewServer("elsewhere")
+	must(t, err)
+	says(t, fails(w, 4, "restore", "--auto", "--no-wait", "--pgdata", elsewhere.Data), w.Root+"@2", "oss:GetObject")
 }

@@ -66,11 +66,11 @@ func cloneSpec(from *corev1.PodSpec) corev1.PodSpec {
 	return to
 }
 
-// root is where the archive of the database is.
+// root is where the archive of the database is: of all its generations, whoever opens it takes the newest.
 func (d Database) root() (string, error) {
 	root := variable(initContainer(d.pod, inject.SidecarContainer), "OUTRIDER_ARCHIVE")
 	if r := d.Sidecar; r != nil && r.Archive != "" {
-		root = r.Archive // after an upgrade of PostgreSQL it is the next one
+		root = r.Archive
 	}
 	if !strings.HasPrefix(root, "oss://") {
 		return "", errors.New("its sidecar names no archive")
