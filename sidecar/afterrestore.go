@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/epoch"
 	"outrider.dev/sidecar/internal/postgres"
 	"outrider.dev/sidecar/internal/restore"
+	"outrider.dev/sidecar/internal/ship"
 )
 
 // restoredFrom tells which restore the running server came out of: its target, unless that was the latest position,
@@ -169,6 +172,27 @@ func (g *guard) accompanied(ctx context.Context) bool {
 // openSource opens the archive that a restore reads from.
 type openSource func(ctx context.Context) (*archive.Archive, error)
 
+// notPassed is an error if somebody else may have gone on with the database since its restore on this disk began, which only
+// restore --auto looks at before a server starts. Without WAL the server waits, and changes nothing.
+func (g *guard) notPassed(ctx context.Context, src *archive.Archive, m restore.Marker) error {
+	if m.Epoch == 0 {
+		return nil // a copy, or by hand
+	}
+	all, err := src.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	writer, err := g.identify()
+	if err != nil {
+		return err
+	}
+	if e := passed(all, m, writer); e != nil {
+		return fmt.Errorf("%w: epoch %d was claimed by %s since the restore in this directory began: stop the server, and run outrider restore --auto, which begins it anew",
+			ship.ErrStale, e.Number, epoch.Describe(e.Writer))
+	}
+	return nil
+}
+
 // fillSpool lays the WAL of an unfinished restore for as long as the server replays. What ends it badly has been told
 // to the server too, which then stops instead of being promoted with data missing.
 func (g *guard) fillSpool(ctx context.Context, open openSource) error {
@@ -188,6 +212,9 @@ func (g *guard) fillSpool(ctx context.Context, open openSource) error {
 			return nil
 		case <-time.After(refusedInterval):
 		}
+	}
+	if err == nil {
+		err = g.notPassed(ctx, src, m)
 	}
 	if err == nil {
 		_, err = restore.Fill(ctx, src, restore.FillOptions{Dir: g.dir.pgdata, Ahead: aheadWAL, Log: g.log})

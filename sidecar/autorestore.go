@@ -8,11 +8,8 @@ import (
 	"os"
 	"slices"
 	"syscall"
-	"time"
 
-	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/epoch"
-	"outrider.dev/sidecar/internal/evacuation"
 	"outrider.dev/sidecar/internal/restore"
 	"outrider.dev/sidecar/internal/ship"
 	"outrider.dev/sidecar/internal/wal"
@@ -53,7 +50,7 @@ func (a *app) autoDecide(ctx context.Context, p policy.Policy, f restoreFlags) e
 	case restore.Data:
 		return a.autoData(ctx, p, dir)
 	case restore.Recovering:
-		return a.autoResume(ctx, p, dir)
+		return a.autoResume(ctx, p, dir, f)
 	case restore.Foreign:
 		return fmt.Errorf("%w: %s holds something that is neither a data directory nor a restore of ours, such as an initdb that was interrupted: look at it, and empty it if it is not needed",
 			restore.ErrNotEmpty, dir)
@@ -120,7 +117,8 @@ func (a *app) origin(ctx context.Context, p policy.Policy, dir string, f *restor
 		return root{}, err
 	}
 	f.missing = f.missing || over
-	return ours, a.takeEpoch(ctx, p, ours, dir)
+	f.epoch, err = a.takeEpoch(ctx, p, ours, dir)
+	return ours, err
 }
 
 // takenOver tells whether the last who wrote here is the cluster that the database is taken over from. The archive is then
@@ -147,73 +145,20 @@ func takenOver(ctx context.Context, p policy.Policy, r root) (bool, error) {
 	return false, nil
 }
 
-// takeEpoch claims the next epoch before the archive is read, so that a predecessor that still lives somewhere stops,
-// and gives it the time to notice: what it ships until then is restored.
-func (a *app) takeEpoch(ctx context.Context, p policy.Policy, r root, dir string) error {
-	all, err := r.Epochs(ctx)
+// autoResume goes on with a restore whose server has not finished recovery, unless somebody else may have gone on with the
+// database since: then it would bring back what was, and the disk, which was never written to, is restored anew.
+func (a *app) autoResume(ctx context.Context, p policy.Policy, dir string, f restoreFlags) error {
+	passed, err := a.passedBy(ctx, p, dir)
 	if err != nil {
 		return err
 	}
-	// Of a replica that document may still be missing.
-	if _, err := r.Cluster(ctx); errors.Is(err, fs.ErrNotExist) && len(all) == 0 {
-		return nil // an archive of another tool: nobody there knows of epochs
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if passed != nil {
+		a.log.Warn("somebody else has taken the epoch since this restore began: it is begun anew", "epoch", passed.Number, "writer", epoch.Describe(passed.Writer))
+		if err := restore.Abandon(dir); err != nil {
+			return err
+		}
+		return a.autoEmpty(ctx, p, dir, f)
 	}
-	uid, gid, err := a.serverUser(dir)
-	if err != nil {
-		return err
-	}
-	if err := makeDataDir(dir, uid, gid); err != nil {
-		return err
-	}
-	env := func(name string) string { v, _ := a.env(name); return v }
-	writer, err := identify(env, dir, version())
-	if err != nil {
-		return err
-	}
-	e, continued, err := epoch.Claim(ctx, r.Archive, epoch.Request{Writer: writer, TakeOver: p.TakeOver})
-	if err != nil {
-		return err
-	}
-	a.log.Info("took the epoch", "epoch", e.Number, "continued", continued)
-	if continued || len(all) == 0 {
-		return nil
-	}
-	return a.waitForPredecessor(ctx, r, all[len(all)-1])
-}
-
-// waitForPredecessor gives a writer that may still live the time to see that it was superseded. No safety rests on it.
-func (a *app) waitForPredecessor(ctx context.Context, r root, before archive.Epoch) error {
-	h, seen, err := r.Heartbeat(ctx, before.Number)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	age := seen.SeenAt.Sub(seen.LastModified)
-	receipt, err := r.Receipt(ctx, before.Number)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err == nil && !receipt.Running && receipt.Durable >= h.Durable || age > 2*time.Duration(h.Interval*float64(time.Second)) {
-		return nil
-	}
-	wait := epoch.CheckInterval + time.Second
-	a.reports.Add(evacuation.Report{Kind: evacuation.RestoreWaiting, WaitsFor: evacuation.WaitsForPredecessor, Detail: fmt.Sprintf("epoch %d, %s", before.Number, epoch.Describe(before.Writer))})
-	a.log.Info("the last writer may still live: waiting until it has noticed that it was superseded", "epoch", before.Number,
-		"writer", epoch.Describe(before.Writer), "heartbeat_age_seconds", age.Seconds(), "wait_seconds", wait.Seconds())
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(wait):
-		return nil
-	}
-}
-
-// autoResume goes on with a restore whose server has not finished recovery.
-func (a *app) autoResume(ctx context.Context, p policy.Policy, dir string) error {
 	from, err := a.restoreSource(ctx, p)
 	if err != nil {
 		return err
@@ -238,6 +183,9 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	}
 	r, err := a.openGeneration(ctx, p, c.SystemIdentifier)
 	if err != nil {
+		return err
+	}
+	if err := a.waitForOthersEnd(ctx, r, dir); err != nil {
 		return err
 	}
 	v, err := restore.CheckDisk(ctx, r.Archive, dir)
@@ -279,7 +227,7 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 
 // takenSince tells whether somebody else has taken over the database of a disk that is ahead of its archive.
 func (a *app) takenSince(p policy.Policy, dir string, v restore.Verdict) (restore.Verdict, bool, error) {
-	writer, err := identify(func(name string) string { s, _ := a.env(name); return s }, dir, version())
+	writer, err := a.identity(dir)
 	if err != nil {
 		return v, false, err
 	}

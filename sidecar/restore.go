@@ -25,6 +25,7 @@ type restoreFlags struct {
 	repeat         bool
 	clone          bool
 	once           bool
+	epoch          uint64 // that was claimed for it
 }
 
 func newRestoreCommand(a *app) *cobra.Command {
@@ -140,7 +141,7 @@ func (a *app) layDown(ctx context.Context, arch *archive.Archive, plan restore.P
 	}
 	bar := a.newProgress("restoring")
 	result, err := restore.Restore(ctx, arch, plan, restore.Options{
-		Dir: dir, SpoolDir: a.setting(envSpool), WALDir: f.waldir, TablespaceMapping: mapping, UID: uid, GID: gid, Log: a.log,
+		Dir: dir, SpoolDir: a.setting(envSpool), WALDir: f.waldir, TablespaceMapping: mapping, UID: uid, GID: gid, Epoch: f.epoch, Log: a.log,
 		Progress: func(p restore.Progress) { bar.set(p.Bytes, p.Total) },
 	})
 	bar.close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"outrider.dev/sidecar/internal/archive"
@@ -47,6 +48,9 @@ func (g *guard) onPreStop(ctx context.Context) drain.Outcome {
 	g.mu.Lock()
 	g.asked = time.Now()
 	g.mu.Unlock()
+	if v := g.current(); v != nil {
+		v.keeper.Leave(time.Now().Add(g.policy.Grace))
+	}
 	return g.prepareNow(ctx, "prestop")
 }
 
@@ -101,7 +105,9 @@ func (g *guard) finish(ctx context.Context) error {
 		f.Server = flushed{conn}
 	}
 	started := time.Now()
+	left := v.leaving(ctx)
 	r, err := f.Finish(ctx, g.receipt(v))
+	left(r.Clean)
 	g.notePostgresDown(r.State)
 	g.note(eventFinished, "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
 	g.board.set(stateStopped, r.Reason)
@@ -110,6 +116,27 @@ func (g *guard) finish(ctx context.Context) error {
 		v.forStockTools(ctx)
 	}
 	return err
+}
+
+// leaving has whoever is to go on with the database know that this writer is coming to its end, until the function that it
+// returns is called. A clean receipt says by itself that it is over.
+func (v *voyage) leaving(ctx context.Context) (over func(clean bool)) {
+	v.keeper.Leave(time.Now().Add(v.policy.Grace))
+	beating, end := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { _ = v.keeper.Run(beating) }) // that there is another writer by now is for the receipt to say
+	return func(clean bool) {
+		end()
+		running.Wait()
+		if clean {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if err := v.keeper.Left(ctx); err != nil {
+			v.log.Warn("whoever goes on with the database may wait for a moment, as it does not know that this writer has ended", "error", err)
+		}
+	}
 }
 
 // lastSession is for asking how far WAL is flushed. A server that hangs must not cost the time that shipping needs: the

@@ -87,8 +87,8 @@ type Receipt struct {
 	Writer        Identity     `json:"writer"`
 }
 
-// Heartbeat is outrider/heartbeats/<n>.json. It lets a restore wait politely for a live predecessor; no safety rests
-// on it. Its age is judged by the store's clock.
+// Heartbeat is outrider/heartbeats/<n>.json. It lets a restore wait politely for a predecessor that lives, or is coming
+// to its end; no safety rests on it. Its age is judged by the store's clock.
 type Heartbeat struct {
 	Format   int          `json:"format"`
 	Epoch    uint64       `json:"epoch"`
@@ -96,6 +96,8 @@ type Heartbeat struct {
 	Durable  wal.LSN      `json:"durable"`
 	// Interval is the longest time until the next one, in seconds.
 	Interval float64 `json:"interval_seconds"`
+	// Leaving is for how many seconds from now the writer may need to come to an orderly end; 0 if it has not been asked to.
+	Leaving float64 `json:"leaving_seconds,omitempty"`
 }
 
 // Entry is one line of the flight recorder, outrider/journal/<n>/<time>-<event>.json. Created once.

@@ -151,3 +151,36 @@ func TestKeeperByTheHour(t *testing.T) {
 		}
 	})
 }
+
+// A writer that comes to its end says so at once and again and again, so that it is believed while it lives, and not for
+// long when it was killed.
+func TestKeeperLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := archive.New(archivetest.Memory())
+		k := NewKeeper(a, claim(t, a, Request{Writer: writer("a", "k")}), func() wal.Position { return wal.Position{Timeline: 1, LSN: 1} }, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- k.Run(ctx) }()
+		expect := func(want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if h, _, err := a.Heartbeat(t.Context(), 1); err != nil || h.Leaving != want.Seconds() {
+				t.Errorf("the heartbeat is %+v, %v; leaving for %s is wanted", h, err, want)
+			}
+		}
+		time.Sleep(time.Hour + time.Second)
+		expect(0)
+		k.Leave(time.Now().Add(32 * time.Second))
+		expect(3 * CheckInterval)
+		time.Sleep(27 * time.Second)
+		expect(8 * time.Second) // as of the last tick: nobody is to wait past the end
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := k.Left(t.Context()); err != nil {
+			t.Error(err)
+		}
+		expect(0)
+	})
+}

@@ -27,12 +27,41 @@ type Keeper struct {
 	log     *slog.Logger
 	lost    atomic.Bool
 	asked   atomic.Pointer[time.Time]
+	leaves  atomic.Pointer[time.Time] // by when it has left; nil as long as it was not asked to
+	woken   chan struct{}
 }
 
 // NewKeeper watches over epoch e, which the caller owns. durable is asked for the position that heartbeats carry, and
 // to see whether anything moves.
 func NewKeeper(store Store, e archive.Epoch, durable func() wal.Position, log *slog.Logger) *Keeper {
-	return &Keeper{store: store, epoch: e.Number, durable: durable, log: log}
+	return &Keeper{store: store, epoch: e.Number, durable: durable, log: log, woken: make(chan struct{}, 1)}
+}
+
+// Leave says in heartbeats from now on that the writer is coming to an orderly end, which takes until then at the most.
+// Whoever is to go on with the database does not take it over meanwhile: a ReplicaSet makes the next pod while the one
+// before is still stopping. It returns at once.
+func (k *Keeper) Leave(until time.Time) {
+	k.leaves.Store(&until)
+	select {
+	case k.woken <- struct{}{}:
+	default: // it is about to be heard
+	}
+}
+
+// Left says in a last heartbeat that the writer has come to its end.
+func (k *Keeper) Left(ctx context.Context) error {
+	k.leaves.Store(nil)
+	return k.beat(ctx, k.durable())
+}
+
+// leaving is for how long whoever waits for the end may believe that it is coming: until soon after the next heartbeat
+// should have been there, as the writer may be killed meanwhile.
+func (k *Keeper) leaving() time.Duration {
+	until := k.leaves.Load()
+	if until == nil {
+		return 0
+	}
+	return max(0, min(time.Until(*until), 3*CheckInterval))
 }
 
 // Check asks the archive whether the epoch is still the newest: nil, ErrSuperseded, or that it could not be told.
@@ -70,7 +99,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	var last wal.Position
 	for {
 		at := k.durable()
-		due := time.Since(beat) >= BeatInterval
+		due := time.Since(beat) >= BeatInterval || k.leaving() > 0
 		if due || at != last {
 			if err := k.once(ctx, at, due); errors.Is(err, ErrSuperseded) {
 				return err
@@ -86,6 +115,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-k.woken:
 		}
 	}
 }
@@ -97,5 +127,11 @@ func (k *Keeper) once(ctx context.Context, at wal.Position, beat bool) error {
 	if !beat {
 		return nil
 	}
-	return k.store.Beat(ctx, archive.Heartbeat{Epoch: k.epoch, Timeline: at.Timeline, Durable: at.LSN, Interval: BeatInterval.Seconds()})
+	return k.beat(ctx, at)
+}
+
+func (k *Keeper) beat(ctx context.Context, at wal.Position) error {
+	return k.store.Beat(ctx, archive.Heartbeat{
+		Epoch: k.epoch, Timeline: at.Timeline, Durable: at.LSN, Interval: BeatInterval.Seconds(), Leaving: k.leaving().Seconds(),
+	})
 }

@@ -44,3 +44,21 @@ func Finish(dir string) error {
 	}
 	return nil
 }
+
+// Abandon takes back a restore whose server has not finished recovery: the next one into this directory empties it and begins
+// anew. The server must not run, and a fork is refused: its data is nowhere else.
+func Abandon(dir string) error {
+	m, err := ReadMarker(dir)
+	if err != nil {
+		return err
+	}
+	state, err := Inspect(dir)
+	if err != nil {
+		return err
+	}
+	if m.Fork || state != Recovering {
+		return fmt.Errorf("taking back the restore in %s: it is no restore that has not finished recovery", dir)
+	}
+	m.Phase = PhaseUnpacking
+	return m.write(dir)
+}

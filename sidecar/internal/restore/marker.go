@@ -35,6 +35,8 @@ type Marker struct {
 	Phase     Phase     `json:"phase"`
 	StartedAt time.Time `json:"started_at"`
 	Plan      Plan      `json:"plan"`
+	// Epoch is the one that was claimed for this restore; 0 for one by hand, for a copy, and in markers of older versions.
+	Epoch uint64 `json:"epoch,omitempty"`
 	// UnpackedAt and ReadyAt are when the snapshot was unpacked and when the server could be started; nil before, and in
 	// what older versions have restored.
 	UnpackedAt *time.Time `json:"unpacked_at,omitempty"`

@@ -34,6 +34,8 @@ type Options struct {
 	// Patience is how long the server waits for WAL while nobody is seen to fill the spool, before it gives up and
 	// stops. It is rounded to seconds; 10 minutes if it is 0.
 	Patience time.Duration
+	// Epoch is the one that was claimed for this restore, for the marker; 0 if there was none.
+	Epoch    uint64
 	Progress func(Progress)
 	Log      *slog.Logger
 }
@@ -179,7 +181,7 @@ func (r *restorer) begin() error {
 	if err := r.room(); err != nil {
 		return err
 	}
-	r.marker = Marker{Phase: PhaseUnpacking, StartedAt: time.Now().UTC(), Plan: r.plan, SpoolDir: spoolFor(dir, r.opt.SpoolDir)}
+	r.marker = Marker{Phase: PhaseUnpacking, StartedAt: time.Now().UTC(), Plan: r.plan, Epoch: r.opt.Epoch, SpoolDir: spoolFor(dir, r.opt.SpoolDir)}
 	if err := os.Mkdir(filepath.Join(dir, ownDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
