@@ -9,7 +9,7 @@
 //	""                              namespaces, pods        get, list
 //	""                              pods/proxy              get      the state of a database; without it pods/exec is tried
 //	""                              pods/exec               create   why, list, backup
-//	""                              pods                    create   restore
+//	""                              pods                    create   restore; check, as a dry run
 //	batch                           jobs, cronjobs          create   drill
 //	""                              persistentvolumeclaims  get      restore and drill, for a disk as large as the original's; without it, the node's
 //	""                              secrets                 get      check: the credentials that a policy names, outrider-webhook-tls
