@@ -73,8 +73,8 @@ func TestRevokedKey(t *testing.T) {
 		return err
 	})
 	d.advances()
-	said, _ := ground.Kubectl(t.Context(), "-n", d.namespace, "exec", d.pod, "-c", "outrider", "--", "outrider", "status").CombinedOutput()
-	t.Logf("outrider status:\n%s", said) // its exit code says that there is trouble
+	said, err := ground.Kubectl(t.Context(), "-n", d.namespace, "exec", d.pod, "-c", "outrider", "--", "outrider", "status").CombinedOutput()
+	t.Logf("outrider status, with %v: its exit code speaks of being superseded only:\n%s", err, said)
 	d.useKey("second")
 	d.restartSidecar()
 	d.untilProtected()
