@@ -47,6 +47,7 @@ func examples() map[string]string {
 		"deployment":       "overlays/dev/config.yaml",
 		"clone":            "overlays/dev/config.yaml",
 		"drill":            "overlays/dev/config.yaml",
+		"expire":           "overlays/dev/config.yaml",
 		"another-region":   "overlays/ack/config.yaml",
 	}
 }
