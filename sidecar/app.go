@@ -71,7 +71,7 @@ func newRootCommand(a *app) *cobra.Command {
 		Use:   "outrider",
 		Short: "Protect a PostgreSQL server with an archive in Alibaba Cloud OSS",
 		Long: "Outrider keeps an archive of a PostgreSQL server in Alibaba Cloud OSS and rebuilds the server from it.\n" +
-			"Every flag can be given as the environment variable named beside it; the flag wins.",
+			"A flag with a variable in brackets can be given as that environment variable, too; the flag wins.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		// How many letters of a mistyped command may be wrong for another one to be suggested.

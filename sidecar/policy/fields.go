@@ -26,8 +26,8 @@ func placeFields() []field {
 		},
 			func(p *Policy) *string { return &p.Archive }, checkLocation),
 		text(Key{
-			Name: "oss-endpoint", Env: "OSS_ENDPOINT", Unset: "the region's internal endpoint", Form: "a host, or its URL",
-			Doc: "where the bucket is reached",
+			Name: "oss-endpoint", Env: "OSS_ENDPOINT", Unset: "the region's public endpoint", Form: "a host, or its URL",
+			Doc: "where the bucket is reached; inside a VPC `oss-REGION-internal.aliyuncs.com`, where OSS takes nothing for traffic",
 		},
 			func(p *Policy) *string { return &p.OSSEndpoint }, checkEndpoint),
 		text(Key{
@@ -37,7 +37,8 @@ func placeFields() []field {
 			func(p *Policy) *string { return &p.OSSRegion }, checkRegion),
 		value(Key{
 			Name: "credentials", Env: "OUTRIDER_CREDENTIALS", Unset: "whatever the environment offers",
-			Form: "`secret:NAME`, `rrsa:ROLE`, `ram-role:NAME`", Doc: "where the access to OSS comes from",
+			Form: "`secret:NAME`, `rrsa:ROLE`, `ram-role:NAME`",
+			Doc:  "where the access to OSS comes from; the Secret is in the pod's namespace and has the keys `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and, if they are temporary, `OSS_SESSION_TOKEN`",
 		},
 			func(p *Policy) *Credentials { return &p.Credentials }, parseCredentials),
 	}
@@ -87,7 +88,7 @@ func promiseFields() []field {
 			func(p *Policy) *string { return &p.BackupSchedule }, checkSchedule),
 		duration(Key{
 			Name: "retention", Env: "OUTRIDER_RETENTION", Default: "7d",
-			Doc: "the recovery window: every moment in it can be restored",
+			Doc: "the recovery window: every moment in it can be restored; what is older is deleted after each snapshot if the role may delete, else by a janitor (`outrider expire`)",
 		},
 			func(p *Policy) *time.Duration { return &p.Retention }, time.Hour, 3650*Day),
 		minBackups(),
@@ -149,8 +150,8 @@ func storageFields() []field {
 	return []field{
 		value(Key{
 			Name: "max-wal-backlog", Env: "OUTRIDER_MAX_WAL_BACKLOG",
-			Unset: "a share of the limit on `emptyDir`, then `drop`; else unlimited", Form: "`SIZE`, `SIZE:keep`, `SIZE:drop`, `unlimited`",
-			Doc: "how much WAL PostgreSQL may keep while the archive cannot take it, and what happens then",
+			Unset: "on `emptyDir` a quarter of its room, or `8Gi`, then `drop`; elsewhere `unlimited`", Form: "`SIZE`, `SIZE:keep`, `SIZE:drop`, `unlimited`",
+			Doc: "how much WAL PostgreSQL may keep while the archive cannot take it; beyond it `keep` says so in the log and keeps more, until the disk is full; `drop` gives it up, which makes a gap in the archive; a bare `SIZE` means `drop` on `emptyDir`, else `keep`",
 		},
 			func(p *Policy) *WALBacklog { return &p.MaxWALBacklog }, parseBacklog),
 		text(Key{
@@ -247,7 +248,8 @@ func restoreTarget() field {
 	return field{
 		Key: Key{
 			Name: "restore-target", Env: "OUTRIDER_RESTORE_TARGET", Default: latest,
-			Form: "`latest`, a time with zone, an LSN, each with or without `@TIMELINE`", Doc: "the point to restore to",
+			Form: "`latest`, a time with zone, an LSN, each with or without `@TIMELINE`",
+			Doc:  "the point that an empty disk is restored to",
 		},
 		set: func(p *Policy, v string) (err error) {
 			p.RestoreTarget, err = ParseTarget(v)

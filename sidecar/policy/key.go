@@ -10,7 +10,7 @@ import (
 
 // Key describes one key of the policy.
 type Key struct {
-	Name    string // without Prefix; also the name of the flag
+	Name    string // without Prefix; also the name of the flag of verbs that it concerns, with a few exceptions
 	Env     string // name in the environment
 	Default string // the value that holds when none is given; empty if there is none
 	Unset   string // what is done when neither a value nor a default is there
