@@ -81,6 +81,9 @@ func (r statusReport) text(w io.Writer) {
 	if r.UnshippedBytes != nil {
 		row(w, "unshipped", fmt.Sprintf("%d bytes", *r.UnshippedBytes))
 	}
+	if r.AsyncBytes != nil {
+		row(w, "not flushed by Postgres", fmt.Sprintf("%d bytes", *r.AsyncBytes))
+	}
 	if r.AgeSeconds != nil {
 		row(w, "oldest unshipped commit", fmt.Sprintf("at most %.3f s old", *r.AgeSeconds))
 	}
