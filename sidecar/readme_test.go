@@ -35,6 +35,11 @@ func TestReadmeTablesAreCurrent(t *testing.T) {
 		}
 		text = before + begin + want + end + after
 	}
+	for _, state := range allStates() {
+		if !strings.Contains(text, "`"+string(state)+"` |") && !strings.Contains(text, "| `"+string(state)+"`") {
+			t.Errorf("README.md does not say what the state %s means", state)
+		}
+	}
 	if *update {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)

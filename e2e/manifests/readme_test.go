@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
@@ -128,6 +129,52 @@ func TestReadmeShowsTheTwoLines(t *testing.T) {
 	want := strings.TrimSpace(string(read(t, top+"/examples/orders-protected/protect.yaml")))
 	if !strings.Contains(string(read(t, readme)), "```yaml\n"+want+"\n```") {
 		t.Error("README.md does not show manifests/examples/orders-protected/protect.yaml")
+	}
+}
+
+// The reasons of Events in README's table are those in the code. Where they stand there: in calls with a type of Event, in
+// those of the audit, and in the functions that choose one.
+func TestReadmeKnowsAllEvents(t *testing.T) {
+	const dir = "../../webhook/internal/"
+	known := map[string]bool{}
+	for _, where := range []struct{ files, from, reason string }{
+		{"evacuate/*.go", "", `corev1\.EventType[A-Za-z]+, "([A-Za-z]+)"`},
+		{"audit/*.go", "", `\.say\(.*?"([A-Za-z]+)"`},
+		{"audit/audit.go", "\nfunc reasonFor(", `return "([A-Za-z]+)"`},
+		{"report/kind.go", "\nfunc (k Kind) reason() ", `return "([A-Za-z]+)"`},
+	} {
+		files, err := filepath.Glob(dir + where.files)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files %s, %v", where.files, err)
+		}
+		before := len(known)
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			text := string(read(t, path))
+			if where.from != "" {
+				_, text, _ = strings.Cut(text, where.from)
+				text, _, _ = strings.Cut(text, "\n}\n")
+			}
+			for _, m := range regexp.MustCompile(where.reason).FindAllStringSubmatch(text, -1) {
+				known[m[1]] = true
+			}
+		}
+		if len(known) == before {
+			t.Errorf("%s: there are no reasons in it, or this test does not see them", where.files)
+		}
+	}
+	_, table, _ := strings.Cut(string(read(t, readme)), "\n### What Events say\n")
+	table, _, _ = strings.Cut(table, "\n### ")
+	said := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(table, -1) {
+		for _, m := range regexp.MustCompile("`([A-Za-z]+)`").FindAllStringSubmatch(row[1], -1) {
+			said[m[1]] = true
+		}
+	}
+	if diff := cmp.Diff(known, said); diff != "" {
+		t.Errorf("the Events in README.md are not those of the code (-code +README):\n%s", diff)
 	}
 }
 
