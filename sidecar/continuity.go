@@ -113,15 +113,16 @@ func (g *guard) readableBackups(ctx context.Context) ([]archive.Backup, error) {
 }
 
 // usable are the snapshots from which the present can be reached: those of this branch of history whose WAL is in the
-// archive up to where this timeline began, none from before a gap, and none of a writer that was superseded. The WAL of
-// this timeline is being shipped.
+// archive up to where this timeline began, none from before a gap, none of a writer that was superseded, and none that is
+// built on one that all has no more. The WAL of this timeline is being shipped.
 func (g *guard) usable(inv *archive.Inventory, all []archive.Backup, files branch, gap wal.LSN) []archive.Backup {
 	m, err := restore.ReadMarker(g.dir.pgdata)
 	forked := err == nil && m.Fork // what the archive holds of the parent is another history than this disk's
 	var out []archive.Backup
 	for _, b := range all {
+		_, whole := archive.Parents(b, all)
 		switch {
-		case files.history.TimelineAt(files.timeline, b.Stop()) != b.Timeline(), inv.Overtaken(b):
+		case !whole, files.history.TimelineAt(files.timeline, b.Stop()) != b.Timeline(), inv.Overtaken(b):
 		case b.Timeline() == files.timeline && b.Start() >= gap,
 			b.Timeline() != files.timeline && gap == 0 && !forked && reaches(inv, b, files):
 			out = append(out, b)

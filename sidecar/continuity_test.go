@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"testing"
+	"time"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/archive/archivetest"
@@ -37,6 +39,44 @@ func TestOnlyWhatCountsIsCompared(t *testing.T) {
 		want := sha256.Sum256(raw[from-start : p.To-start])
 		if to != p.To || from > p.From || sum != hex.EncodeToString(want[:]) {
 			t.Errorf("%s: compared is %s to %s with %.12s, want up to %s with %x", name, from, to, sum, p.To, want[:6])
+		}
+	}
+}
+
+// A delta counts for nothing without what it is built on: a restore cannot begin with it.
+func TestDeltaWithoutItsParentIsNotUsable(t *testing.T) {
+	for name, c := range map[string]struct {
+		lose func(b *archivetest.Bucket, full string) error
+		want int
+	}{
+		"all is there": {func(*archivetest.Bucket, string) error { return nil }, 2},
+		"the full one is gone": {func(b *archivetest.Bucket, full string) error {
+			return b.Remove(t.Context(), "basebackups_005/"+full+"_backup_stop_sentinel.json")
+		}, 0},
+		"the full one is damaged": {func(b *archivetest.Bucket, full string) error {
+			b.SetBytes("basebackups_005/"+full+"/outrider.json", []byte("{"))
+			return nil
+		}, 0},
+	} {
+		b := archivetest.Memory()
+		w := archive.New(b).WAL(mib)
+		full := addSnapshot(t, w, 2, time.Now(), "")
+		addSnapshot(t, w, 4, time.Now(), full)
+		if err := c.lose(b, full); err != nil {
+			t.Fatal(err)
+		}
+		inv, err := w.Inventory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &guard{arch: w.Archive, log: slog.New(slog.DiscardHandler)}
+		g.dir.pgdata = t.TempDir()
+		all, err := g.readableBackups(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.usable(inv, all, branch{size: mib, timeline: 1}, 0); len(got) != c.want {
+			t.Errorf("%s: %d snapshots are usable, want %d", name, len(got), c.want)
 		}
 	}
 }
