@@ -28,6 +28,7 @@ func (v *voyage) takeSnapshots(ctx, soft context.Context) error {
 	case <-v.caughtUp: // the settings of a restore would go into the snapshot
 	}
 	for ctx.Err() == nil {
+		v.lookAfterSnapshots(ctx, time.Now())
 		s := v.situation(ctx, time.Now())
 		d := schedule.Decide(s)
 		if v.wasAsked() {
@@ -202,16 +203,17 @@ func (v *voyage) clean(ctx context.Context) {
 	s, err := retention.Read(ctx, w)
 	var plan retention.Plan
 	if err == nil {
-		v.forget(func(name string) bool {
-			return !slices.ContainsFunc(s.Backups, func(b archive.Backup) bool { return b.Name == name })
+		v.forget(func(b archive.Backup) bool {
+			_, whole := archive.Parents(b, s.Backups)
+			return !whole || !slices.ContainsFunc(s.Backups, func(x archive.Backup) bool { return x.Name == b.Name })
 		})
 		plan, err = retention.Apply(ctx, w, s, rules, v.log)
 	}
 	if cerr := v.door.counts().countRecords(ctx); cerr != nil && ctx.Err() == nil {
 		v.log.Warn("the objects in the archive were not counted", "error", cerr)
 	}
-	v.forget(func(name string) bool {
-		return slices.ContainsFunc(plan.Backups, func(b archive.Backup) bool { return b.Name == name })
+	v.forget(func(b archive.Backup) bool {
+		return slices.ContainsFunc(plan.Backups, func(x archive.Backup) bool { return x.Name == b.Name })
 	})
 	switch {
 	case err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled):
@@ -221,14 +223,18 @@ func (v *voyage) clean(ctx context.Context) {
 	}
 }
 
-// forget drops snapshots that are in the archive no more: a janitor, or a person, may have deleted them.
-func (v *voyage) forget(gone func(name string) bool) {
+// forget drops snapshots that are in the archive no more, or cannot be restored: a janitor, or a person, may have deleted
+// them, or what they are built on.
+func (v *voyage) forget(gone func(archive.Backup) bool) {
 	v.mu.Lock()
-	v.snapshots = slices.DeleteFunc(slices.Clone(v.snapshots), func(b archive.Backup) bool { return gone(b.Name) })
-	left := len(v.snapshots)
+	v.snapshots = slices.DeleteFunc(slices.Clone(v.snapshots), gone)
+	var last *snapshotInfo
+	if n := len(v.snapshots); n > 0 {
+		last = infoOf(v.snapshots[n-1])
+	}
 	v.mu.Unlock()
-	if left == 0 {
-		v.board.update(func(r *statusReport) { r.LastSnapshot = nil })
+	v.board.update(func(r *statusReport) { r.LastSnapshot = last })
+	if last == nil {
 		v.settle()
 	}
 }

@@ -42,6 +42,7 @@ type voyage struct {
 
 	// Only takeSnapshots touches these.
 	lastLooked, failed time.Time
+	lookedAfter        time.Time // when the newest snapshot was last known to be in the archive
 	took               time.Duration
 	skipped            bool // the last thing that happened was that a snapshot was left out
 	quiet              *wal.Bookkeeping
