@@ -122,6 +122,28 @@ func loseSnapshot(t *testing.T, lose func(b *archivetest.Bucket, full string) er
 	}
 }
 
+// A predecessor whose clock was days ahead, and a clock that is set back, must not keep snapshots from being due.
+func TestSnapshotFromTheFuture(t *testing.T) {
+	ahead := func(v *voyage) { v.snapshots[0].Manifest.StartTime = time.Now().Add(72 * time.Hour) }
+	back := func(v *voyage) { v.lastLooked = time.Now().Add(72 * time.Hour) }
+	for name, wrong := range map[string]func(*voyage){"the predecessor's clock": ahead, "a clock that was set back": back} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := idleVoyage(t, archivetest.Memory())
+				wrong(v)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+				defer cancel()
+				if err := v.takeSnapshots(ctx, ctx); err != nil {
+					t.Fatal(err)
+				}
+				if !v.skipped {
+					t.Error("in two hours of an hourly schedule no snapshot was due")
+				}
+			})
+		})
+	}
+}
+
 // idleVoyage ships a timeline on which nothing was written since its snapshot.
 func idleVoyage(t *testing.T, b archive.Bucket) *voyage {
 	t.Helper()

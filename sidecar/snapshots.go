@@ -99,6 +99,10 @@ func (v *voyage) situation(ctx context.Context, now time.Time) basebackup.Situat
 	if s.Last.IsZero() {
 		s.Last = beganAt(*last)
 	}
+	// Told by the clock of a writer that was ahead, or by ours before it was set back, or it would not be due for as long.
+	if s.Last.Round(0).After(now.Round(0)) { // without the monotonic clock: the schedule goes by the other
+		s.Last, v.lastLooked = now, now
+	}
 	s.Load = basebackup.Load{Raw: unpacked(*last), WAL: distance(last.Start(), durable.LSN)}
 	s.Unchanged = v.unchanged(ctx, *last, durable)
 	return s
