@@ -71,29 +71,18 @@ func (p *planner) branchOf(t wal.Timeline) (archive.Branch, error) {
 	return b, err
 }
 
-// notForgotten refuses a branch that leaves out the timeline of the newest epoch although its writer has said that
-// some of it was durable: its objects have been lost since.
+// notForgotten refuses a branch that leaves out what the newest writer has promised.
 func (p *planner) notForgotten(newest archive.Branch) error {
-	var c archive.TimelineClaim
-	for _, other := range p.inv.Claims {
-		if other.Epoch > c.Epoch || other.Epoch == c.Epoch && other.Timeline > c.Timeline {
-			c = other
-		}
-	}
-	said := p.durable[c.Timeline]
-	if c.Timeline == 0 || said <= c.Switch || hasLeg(newest, c.Timeline) {
+	c, ok := p.inv.Forgotten(newest, p.durable)
+	if !ok {
 		return nil
 	}
-	lost := fmt.Sprintf("timeline %d was once stored from %s to %s, and is gone", c.Timeline, c.Switch, said)
+	lost := fmt.Sprintf("timeline %d was once stored from %s to %s, and is gone", c.Timeline, c.Switch, p.durable[c.Timeline])
 	if !p.req.AcceptMissing {
 		return fmt.Errorf("%w: %s: accept that loss explicitly, or bring the missing objects back", ErrHole, lost)
 	}
 	p.plan.Missing = append(p.plan.Missing, lost)
 	return nil
-}
-
-func hasLeg(b archive.Branch, t wal.Timeline) bool {
-	return slices.ContainsFunc(b.Legs, func(g archive.Leg) bool { return g.Timeline == t })
 }
 
 // archiveEnd is where the WAL of a branch ends in the archive.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/wal"
@@ -18,39 +17,6 @@ func readSome(r io.Reader, p []byte) (int, error) {
 		err = nil
 	}
 	return n, err
-}
-
-// Of how many epochs durable looks for the writer's word: a restore claims one, and may be interrupted before it writes.
-const epochsAsked = 16
-
-// durable tells how far the last two writers said that their WAL was durable, by timeline. An archive that has less
-// than that has lost something. One that has more has lost something too if there is a hole in that, unless the writer
-// itself can have left it (archive.Stray).
-func durable(ctx context.Context, src *archive.Archive) (map[wal.Timeline]wal.LSN, error) {
-	epochs, err := src.Epochs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	said := map[wal.Timeline]wal.LSN{}
-	for writers, i := 0, len(epochs)-1; i >= max(0, len(epochs)-epochsAsked) && writers < 2; i-- {
-		word := false
-		h, _, err := src.Heartbeat(ctx, epochs[i].Number)
-		if err == nil {
-			said[h.Timeline], word = max(said[h.Timeline], h.Durable), true
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		r, err := src.Receipt(ctx, epochs[i].Number)
-		if err == nil {
-			said[r.Timeline], word = max(said[r.Timeline], r.Durable), true
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if word {
-			writers++
-		}
-	}
-	return said, nil
 }
 
 // finish finds out where the WAL ends and what is missing, and settles the target.

@@ -69,7 +69,7 @@ type planner struct {
 	inv     *archive.Inventory
 	backups []archive.Backup
 	scan    scanner
-	durable map[wal.Timeline]wal.LSN // what writers said was durable, before the inventory was read
+	durable archive.Promises // before the inventory was read
 
 	target Target       // that is left to be settled
 	newest wal.Timeline // of the newest branch, 0 if that cannot be told
@@ -155,7 +155,7 @@ func (p *planner) read(ctx context.Context) error {
 		return err
 	}
 	p.plan.SegmentSize = p.w.Size
-	if p.durable, err = durable(ctx, p.src); err != nil {
+	if p.durable, err = p.src.Promises(ctx); err != nil {
 		return err
 	}
 	if p.inv, err = p.w.Inventory(ctx); err != nil {
