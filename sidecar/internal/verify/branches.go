@@ -18,6 +18,10 @@ func (v *verifier) checkBranches() []task {
 		v.note(HistoryConflict, "the newest branch", err.Error())
 		newest = archive.Branch{}
 	}
+	if c, lost := v.inv.Forgotten(newest, v.said); err == nil && lost {
+		v.notef(WALLost, fmt.Sprintf("timeline %d", c.Timeline), "timeline %d was once stored from %s to %s, and is gone: bring the missing objects back, a restore refuses to leave them out",
+			c.Timeline, c.Switch, v.said[c.Timeline])
+	}
 	seen := map[any]bool{}
 	var work []task
 	for _, t := range v.branchTimelines(newest.Timeline) {
@@ -81,11 +85,13 @@ func (v *verifier) checkBranch(b archive.Branch, newest bool) (from wal.LSN, ok 
 	if !ok {
 		_, end := v.inv.Gaps(b, 0)
 		r.To = end.LSN
+		v.checkPromise(b, end)
 		v.report.Branches = append(v.report.Branches, r)
 		return 0, false
 	}
 	gaps, end := v.inv.Gaps(b, from)
 	r.Gaps, r.To = gaps, end.LSN
+	v.checkPromise(b, end)
 	for _, g := range gaps {
 		seg := v.inv.Size.SegmentAt(g.Timeline, g.From)
 		v.notef(WALGap, seg.Name(v.inv.Size), "timeline %d is missing from %s to %s: nothing past it can be restored from a snapshot before it",
@@ -93,6 +99,19 @@ func (v *verifier) checkBranch(b archive.Branch, newest bool) (from wal.LSN, ok 
 	}
 	v.report.Branches = append(v.report.Branches, r)
 	return from, true
+}
+
+// checkPromise reports a branch that ends before the end that its writer has promised. Nothing lies behind what was lost
+// there, so that it is no gap.
+func (v *verifier) checkPromise(b archive.Branch, end wal.Position) {
+	from := end.LSN
+	if end.Timeline != b.Timeline {
+		from = max(from, b.Legs[len(b.Legs)-1].From) // it has no WAL of its own
+	}
+	if said := v.said[b.Timeline]; said > from {
+		v.notef(WALLost, fmt.Sprintf("timeline %d", b.Timeline), "timeline %d ends at %s, but was once stored up to %s: bring the missing objects back, a restore refuses to leave them out",
+			b.Timeline, from, said)
+	}
 }
 
 // checkUsable reports snapshots that could not even become consistent.

@@ -38,6 +38,7 @@ const (
 	ChunkDamaged       Kind = "chunk_damaged"       //
 	WrongWAL           Kind = "wrong_wal"           // an object holds WAL that belongs to another place or database
 	ReceiptUnsupported Kind = "receipt_unsupported" // a receipt promises WAL that is not there
+	WALLost            Kind = "wal_lost"            // one of the last two writers said that more was durable than is there
 )
 
 // Problem is one thing that is wrong.
@@ -114,6 +115,7 @@ type verifier struct {
 	w     *archive.WAL
 	o     Options
 	inv   *archive.Inventory // nil if it could not be read
+	said  archive.Promises   // before the inventory was read
 	sysid uint64             // 0 if nobody recorded it
 	all   []archive.Backup
 
@@ -174,6 +176,9 @@ func (v *verifier) readDocuments(ctx context.Context) error {
 		default:
 			return err
 		}
+	}
+	if v.said, err = v.w.Promises(ctx); err != nil && !v.damaged("what the last writers said was durable", err) {
+		return err
 	}
 	inv, err := v.w.Inventory(ctx)
 	switch {

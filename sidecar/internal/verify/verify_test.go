@@ -43,6 +43,8 @@ func TestVerify(t *testing.T) {
 	t.Run("damage", func(t *testing.T) { damage(t, f) })
 	t.Run("could not tell", func(t *testing.T) { outage(t, f) })
 	t.Run("a promise that is not kept", func(t *testing.T) { receipt(t, f) })
+	t.Run("the end is gone", func(t *testing.T) { lostEnd(t, f) })
+	t.Run("a timeline is gone", func(t *testing.T) { lostTimeline(t, f) })
 }
 
 func whole(t *testing.T, f *fixture) {
@@ -233,7 +235,48 @@ func receipt(t *testing.T, f *fixture) {
 	if got := promise(f.end); len(got) != 0 {
 		t.Errorf("a receipt that is kept: problems = %q", got)
 	}
-	if got := promise(f.end + 120); !slices.Equal(got, []verify.Kind{verify.ReceiptUnsupported}) {
+	if got := promise(f.end + 120); !slices.Equal(got, []verify.Kind{verify.ReceiptUnsupported, verify.WALLost}) {
 		t.Errorf("a receipt for more than there is: problems = %q", got)
+	}
+}
+
+// lostEnd takes the newest WAL away. Nothing lies behind it, and only what its writer has said tells that it was there.
+func lostEnd(t *testing.T, f *fixture) {
+	for name, say := range map[string]func(w *archive.WAL, durable wal.LSN) error{
+		"heartbeat": func(w *archive.WAL, durable wal.LSN) error {
+			return w.Beat(t.Context(), archive.Heartbeat{Epoch: 1, Timeline: 1, Durable: durable})
+		},
+		"receipt that is not clean": func(w *archive.WAL, durable wal.LSN) error {
+			return w.PutReceipt(t.Context(), archive.Receipt{Epoch: 1, Timeline: 1, Durable: durable})
+		},
+	} {
+		b := f.copy(t)
+		f.must(t, say(archive.New(b).WAL(mib), f.end))
+		if got := kinds(run(t, b, true)); len(got) != 0 {
+			t.Errorf("%s: all that was promised is there, and problems = %q", name, got)
+		}
+		keys := slices.DeleteFunc(b.Keys(), func(k string) bool { return !strings.HasPrefix(k, "outrider/tail/") })
+		remove(t, b, keys[len(keys)-1])
+		r := run(t, b, true)
+		if got := kinds(r); !slices.Equal(got, []verify.Kind{verify.WALLost}) {
+			t.Errorf("%s: the last chunk is gone, and problems = %q", name, got)
+		}
+		if len(r.Problems) > 0 && !strings.Contains(r.Problems[0].Detail, f.end.String()) {
+			t.Errorf("%s: %q does not say up to where it was durable", name, r.Problems[0].Detail)
+		}
+	}
+}
+
+// lostTimeline has a successor that promoted and said that some of its own timeline was durable, of which nothing is left.
+func lostTimeline(t *testing.T, f *fixture) {
+	b := f.copy(t)
+	w := archive.New(b).WAL(mib)
+	f.must(t, w.ClaimEpoch(t.Context(), archive.Epoch{Number: 2}))
+	f.must(t, w.ClaimTimeline(t.Context(), archive.TimelineClaim{Timeline: 2, Epoch: 2, Parent: 1, Switch: f.end}))
+	for durable, want := range map[wal.LSN][]verify.Kind{f.end: nil, f.end + 1000: {verify.WALLost}} {
+		f.must(t, w.Beat(t.Context(), archive.Heartbeat{Epoch: 2, Timeline: 2, Durable: durable}))
+		if got := kinds(run(t, b, true)); !slices.Equal(got, want) {
+			t.Errorf("durable up to %s, and nothing of it is there: problems = %q, want %q", durable, got, want)
+		}
 	}
 }
