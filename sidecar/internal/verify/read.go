@@ -63,16 +63,17 @@ func (v *verifier) judge(k Kind, object string, err error) error {
 func (v *verifier) walTask(p archive.Piece) task {
 	if p.Chunk != nil {
 		c := *p.Chunk
-		return task{size: int64(c.To - c.From), read: func(ctx context.Context) (int64, error) { return v.readChunk(ctx, c) }}
+		return task{size: int64(c.To - c.From), read: func(ctx context.Context) (int64, error) { return v.readChunk(ctx, c, p.To) }}
 	}
-	return task{size: int64(v.w.Size), read: func(ctx context.Context) (int64, error) { return v.readSegment(ctx, p.Segment) }}
+	return task{size: int64(v.w.Size), read: func(ctx context.Context) (int64, error) { return v.readSegment(ctx, p.Segment, p.To) }}
 }
 
 func (v *verifier) rules(t wal.Timeline) wal.PageRules {
 	return wal.PageRules{SegmentSize: v.w.Size, MaxTimeline: t, SystemIdentifier: v.sysid}
 }
 
-func (v *verifier) readSegment(ctx context.Context, s wal.Segment) (int64, error) {
+// readSegment reads a sealed segment, of which counts what lies before `to`.
+func (v *verifier) readSegment(ctx context.Context, s wal.Segment, to wal.LSN) (int64, error) {
 	name := "wal_005/" + s.Name(v.w.Size)
 	r, info, err := v.w.OpenSegment(ctx, s)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,7 +83,8 @@ func (v *verifier) readSegment(ctx context.Context, s wal.Segment) (int64, error
 	if err != nil {
 		return 0, v.judge(SegmentDamaged, name, err)
 	}
-	check := pages{rules: v.rules(s.Timeline), at: s.Start(v.w.Size), valid: s.Start(v.w.Size) + wal.LSN(info.Valid)}
+	valid := info.End(v.w.Size)
+	check := pages{rules: v.rules(s.Timeline), at: s.Start(v.w.Size), valid: valid, counts: min(valid, to)}
 	n, err := io.CopyBuffer(struct{ io.Writer }{&check}, struct{ io.Reader }{r}, make([]byte, 64<<10))
 	if err = errors.Join(err, r.Close()); err != nil {
 		return n, v.judge(SegmentDamaged, info.Key, err)
@@ -90,10 +92,12 @@ func (v *verifier) readSegment(ctx context.Context, s wal.Segment) (int64, error
 	if check.wrong != nil {
 		v.notef(WrongWAL, info.Key, "its content is not the WAL of this place: %v", check.wrong)
 	}
+	v.remember(s, info.Key, check)
 	return n, nil
 }
 
-func (v *verifier) readChunk(ctx context.Context, c archive.Chunk) (int64, error) {
+// readChunk reads a chunk, of which counts what lies before `to`.
+func (v *verifier) readChunk(ctx context.Context, c archive.Chunk, to wal.LSN) (int64, error) {
 	name := fmt.Sprintf("outrider/tail/%s, %s to %s of epoch %d", c.Segment.Name(v.w.Size), c.From, c.To, c.Epoch)
 	raw, err := v.w.ReadChunk(ctx, c)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -103,14 +107,44 @@ func (v *verifier) readChunk(ctx context.Context, c archive.Chunk) (int64, error
 	if err != nil {
 		return 0, v.judge(ChunkDamaged, name, err)
 	}
-	check := pages{rules: v.rules(c.Segment.Timeline), at: c.From, valid: c.To}
+	check := pages{rules: v.rules(c.Segment.Timeline), at: c.From, valid: c.To, counts: to}
 	if _, err := check.Write(raw); err != nil {
 		return int64(len(raw)), err
 	}
 	if check.wrong != nil {
 		v.notef(WrongWAL, name, "its content is not the WAL of this place: %v", check.wrong)
 	}
+	v.remember(c.Segment, name, check)
 	return int64(len(raw)), nil
+}
+
+// zeros is what was found out about the pages of zeros of one segment, over all objects that it is read from.
+type zeros struct {
+	object string  // that has the first such page
+	first  wal.LSN // 0 if there is none
+	last   wal.LSN // of the pages that are not zero
+}
+
+// remember collects what tells whether a segment has zeros before other pages.
+func (v *verifier) remember(s wal.Segment, object string, c pages) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	z := v.zeros[s]
+	if c.zero != 0 && (z.first == 0 || c.zero < z.first) {
+		z.object, z.first = object, c.zero
+	}
+	z.last = max(z.last, c.last)
+	v.zeros[s] = z
+}
+
+// checkZeros reports zeros that are followed by WAL: they are WAL that was lost. A restore refuses them as well, and a
+// server would take them for the end.
+func (v *verifier) checkZeros() {
+	for _, z := range v.zeros {
+		if z.first != 0 && z.first < z.last {
+			v.notef(WrongWAL, z.object, "its content is not the WAL of this place: zeros at %s, before the page at %s", z.first, z.last)
+		}
+	}
 }
 
 func (v *verifier) sealedSince(ctx context.Context, c archive.Chunk, name string) (int64, error) {
@@ -122,7 +156,7 @@ func (v *verifier) sealedSince(ctx context.Context, c archive.Chunk, name string
 	if err != nil {
 		return 0, err
 	}
-	return v.readSegment(ctx, c.Segment)
+	return v.readSegment(ctx, c.Segment, c.To)
 }
 
 // headerSize is that of the longest page header, SizeOfXLogLongPHD in src/include/access/xlog_internal.h.
@@ -131,11 +165,14 @@ const headerSize = 40
 // pages checks the header of every page in a stream of WAL that begins at `at`. Behind a WAL switch whole pages are
 // zero, and so is the padding of a clean stop; anything else must say that it belongs where it is.
 type pages struct {
-	rules wal.PageRules
-	at    wal.LSN // of the next byte
-	valid wal.LSN // where WAL ends and padding begins
-	head  []byte  // of the page that is being passed over
-	wrong error   // the first thing that is wrong
+	rules  wal.PageRules
+	at     wal.LSN // of the next byte
+	valid  wal.LSN // where WAL ends and padding begins
+	counts wal.LSN // zero and last look at no page from here on
+	head   []byte  // of the page that is being passed over
+	wrong  error   // the first thing that is wrong
+	zero   wal.LSN // the first page of zeros, 0 if there is none
+	last   wal.LSN // the last page that is not zero
 }
 
 // Write implements io.Writer. It never fails.
@@ -172,8 +209,14 @@ func (c *pages) check() {
 		return
 	}
 	err := c.rules.Check(c.head, page)
-	if errors.Is(err, wal.ErrZeroPage) && c.rules.SegmentSize.Offset(page) != 0 {
-		return
+	empty := errors.Is(err, wal.ErrZeroPage) && c.rules.SegmentSize.Offset(page) != 0
+	switch {
+	case !empty:
+		c.wrong = err
+	case c.zero == 0 && page+headerSize <= c.counts:
+		c.zero = page
 	}
-	c.wrong = err
+	if err == nil && page+headerSize <= c.counts {
+		c.last = page
+	}
 }

@@ -120,6 +120,7 @@ type verifier struct {
 	all   []archive.Backup
 
 	mu     sync.Mutex
+	zeros  map[wal.Segment]zeros
 	report Report
 	total  int64
 }
@@ -127,7 +128,7 @@ type verifier struct {
 // Run verifies an archive.
 func Run(ctx context.Context, w *archive.WAL, o Options) (Report, error) {
 	o.Jobs = max(o.Jobs, 1)
-	v := &verifier{w: w, o: o, report: Report{Quick: o.Quick, Snapshots: []Snapshot{}, Branches: []Branch{}, Problems: []Problem{}}}
+	v := &verifier{w: w, o: o, zeros: map[wal.Segment]zeros{}, report: Report{Quick: o.Quick, Snapshots: []Snapshot{}, Branches: []Branch{}, Problems: []Problem{}}}
 	err := v.run(ctx)
 	slices.SortFunc(v.report.Problems, func(x, y Problem) int {
 		return cmp.Or(cmp.Compare(x.Object, y.Object), cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Detail, y.Detail))
@@ -152,7 +153,11 @@ func (v *verifier) run(ctx context.Context) error {
 	if v.o.Quick {
 		return nil
 	}
-	return v.read(ctx, work)
+	if err := v.read(ctx, work); err != nil {
+		return err
+	}
+	v.checkZeros()
+	return nil
 }
 
 // readDocuments reads what can be read; a document that is damaged does not keep the others from being looked at.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -44,6 +45,7 @@ func TestVerify(t *testing.T) {
 	t.Run("could not tell", func(t *testing.T) { outage(t, f) })
 	t.Run("a promise that is not kept", func(t *testing.T) { receipt(t, f) })
 	t.Run("the end is gone", func(t *testing.T) { lostEnd(t, f) })
+	t.Run("zeros", func(t *testing.T) { zeros(t, f) })
 	t.Run("a timeline is gone", func(t *testing.T) { lostTimeline(t, f) })
 }
 
@@ -277,6 +279,78 @@ func lostTimeline(t *testing.T, f *fixture) {
 		f.must(t, w.Beat(t.Context(), archive.Heartbeat{Epoch: 2, Timeline: 2, Durable: durable}))
 		if got := kinds(run(t, b, true)); !slices.Equal(got, want) {
 			t.Errorf("durable up to %s, and nothing of it is there: problems = %q, want %q", durable, got, want)
+		}
+	}
+}
+
+// zeros stores pages of zeros where WAL was, with the hash of what is stored. At the end of a segment a WAL switch leaves
+// them; before other pages nothing does.
+func zeros(t *testing.T, f *fixture) {
+	seg := wal.Segment{Timeline: 1, Number: f.first.Number + 1}
+	open := f.last.Next()
+	for _, c := range []struct {
+		name     string
+		seg      wal.Segment
+		from, to int // pages
+		want     []verify.Kind
+	}{
+		{"the rest of a segment", seg, 100, mib / wal.PageSize, nil},
+		{"a page inside a segment", seg, 100, 101, []verify.Kind{verify.WrongWAL}},
+		{"a page of the first of two chunks", open, 1, 2, []verify.Kind{verify.WrongWAL}},
+		{"the rest of the first chunk, and not the second", open, 1, -1, []verify.Kind{verify.WrongWAL}},
+	} {
+		b := f.copy(t)
+		w := archive.New(b).WAL(mib)
+		if c.seg == seg {
+			raw := content(t, w, seg)
+			clear(raw[c.from*wal.PageSize : c.to*wal.PageSize])
+			remove(t, b, "wal_005/"+seg.Name(mib)+".zst")
+			_, err := w.Seal(t.Context(), archive.SealRequest{Segment: seg, Epoch: 1, Raw: bytes.NewReader(raw), Valid: mib})
+			f.must(t, err)
+		} else {
+			emptyChunk(t, b, w, c.from, c.to)
+		}
+		if got := kinds(run(t, b, false)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: problems = %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func content(t *testing.T, w *archive.WAL, seg wal.Segment) []byte {
+	t.Helper()
+	r, _, err := w.OpenSegment(t.Context(), seg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// emptyChunk clears pages of the first chunk of the open segment; to -1 is all up to its end.
+func emptyChunk(t *testing.T, b *archivetest.Bucket, w *archive.WAL, from, to int) {
+	t.Helper()
+	inv, err := w.Inventory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, chunks := range inv.Chunks {
+		c := chunks[0]
+		raw, err := w.ReadChunk(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := len(raw)
+		if to >= 0 {
+			end = to * wal.PageSize
+		}
+		clear(raw[from*wal.PageSize : end])
+		i := slices.IndexFunc(b.Keys(), func(k string) bool { return strings.HasPrefix(k, "outrider/tail/") })
+		remove(t, b, b.Keys()[i])
+		if _, err := w.PutChunk(t.Context(), c, raw); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
