@@ -35,6 +35,7 @@ type Epoch struct {
 	Number    uint64    `json:"epoch"`
 	Writer    Identity  `json:"writer"`
 	ClaimedAt time.Time `json:"claimed_at"`
+	ModTime   time.Time `json:"-"` // of the object, by the store's clock; zero in a claim that was not read
 	// Timeline and Since say from where on the epoch owns an existing timeline. Both are zero in the claim of a
 	// restore, which will own what it promotes to: its TimelineClaim says so later.
 	Timeline wal.Timeline `json:"timeline,omitempty"`
@@ -55,6 +56,7 @@ type TimelineClaim struct {
 	Parent    wal.Timeline `json:"parent,omitempty"` // 0 for the first timeline of a root
 	Switch    wal.LSN      `json:"switch"`           // where the parent was left; for a first timeline, where shipping began
 	ClaimedAt time.Time    `json:"claimed_at"`
+	ModTime   time.Time    `json:"-"` // as in Epoch
 	// Instance is the writer that claimed it. The timeline is claimed before the epoch, so that only one of two racing
 	// writers takes an epoch: both may expect the same number.
 	Instance string `json:"instance,omitempty"`

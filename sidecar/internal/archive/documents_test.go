@@ -166,7 +166,12 @@ func TestOurDocumentsComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Format, e.ClaimedAt = archive.Format, stored
-	if got, err := a.Epoch(ctx, 3); err != nil || !cmp.Equal(got, e) {
+	got, err := a.Epoch(ctx, 3)
+	if all, lerr := a.Epochs(ctx); lerr != nil || len(all) != 1 || all[0] != got || time.Since(got.ModTime).Abs() > time.Minute {
+		t.Errorf("epochs %+v, %v", all, lerr)
+	}
+	got.ModTime = time.Time{} // is the store's
+	if err != nil || !cmp.Equal(got, e) {
 		t.Errorf("epoch %+v, %v", got, err)
 	}
 	c := archive.Cluster{SystemIdentifier: 1<<64 - 1, SegmentSize: mib, CreatedAt: at}

@@ -17,7 +17,8 @@ func (a *Archive) Epochs(ctx context.Context) ([]Epoch, error) {
 		return nil, err
 	}
 	return readEach(ctx, keys, func(ctx context.Context, key string) (e Epoch, err error) {
-		_, err = a.readJSON(ctx, key, &e)
+		info, err := a.readJSON(ctx, key, &e)
+		e.ModTime = info.LastModified
 		if n, _ := parseNumberedKey(epochsDir, key); err == nil && e.Number != n {
 			err = fmt.Errorf("reading %s: %w: it says epoch %d", key, ErrCorrupt, e.Number)
 		}
@@ -28,7 +29,8 @@ func (a *Archive) Epochs(ctx context.Context) ([]Epoch, error) {
 // Epoch reads one claim; fs.ErrNotExist if nobody made it.
 func (a *Archive) Epoch(ctx context.Context, n uint64) (Epoch, error) {
 	var e Epoch
-	_, err := a.readJSON(ctx, numberedKey(epochsDir, n), &e)
+	info, err := a.readJSON(ctx, numberedKey(epochsDir, n), &e)
+	e.ModTime = info.LastModified
 	return e, err
 }
 
@@ -58,7 +60,8 @@ func (a *Archive) Timelines(ctx context.Context) ([]TimelineClaim, error) {
 		return nil, err
 	}
 	return readEach(ctx, keys, func(ctx context.Context, key string) (c TimelineClaim, err error) {
-		_, err = a.readJSON(ctx, key, &c)
+		info, err := a.readJSON(ctx, key, &c)
+		c.ModTime = info.LastModified
 		if n, _ := parseNumberedKey(timelinesDir, key); err == nil && uint64(c.Timeline) != n {
 			err = fmt.Errorf("reading %s: %w: it says timeline %d", key, ErrCorrupt, c.Timeline)
 		}

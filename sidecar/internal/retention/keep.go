@@ -39,12 +39,25 @@ func (k *keeper) timelines() []wal.Timeline {
 	return all
 }
 
-// taken is when a snapshot was complete, by the clock of whoever took it; the zero time if it does not say.
+// taken is when a snapshot was complete, by the clock of whoever took it or by the store's, whichever is later; the zero
+// time if it does not say. A writer whose clock was behind would have its new snapshot take the place of the last one
+// before the window. The store's time of a copy is too late, which only keeps more.
 func taken(b archive.Backup) time.Time {
+	at := b.Sentinel.FinishTime
 	if b.Manifest != nil && !b.Manifest.StopTime.IsZero() {
-		return b.Manifest.StopTime
+		at = b.Manifest.StopTime
 	}
-	return b.Sentinel.FinishTime
+	if at.IsZero() {
+		return at
+	}
+	return later(at, b.ModTime)
+}
+
+func later(x, y time.Time) time.Time {
+	if y.After(x) {
+		return y
+	}
+	return x
 }
 
 // inWindow is also true of a snapshot that does not say when it was taken.
@@ -72,7 +85,8 @@ func (k *keeper) lives(b archive.Branch) bool {
 }
 
 // ended is when timeline t lost its last writer: when the epoch after the last one that owned it was claimed, or when
-// that owner went on to another timeline itself. ok is false if it has not, or if it cannot be told.
+// that owner went on to another timeline itself. ok is false if it has not, or if it cannot be told. As in taken, a claim is
+// as old as the younger of its two times: one that was dated back would give up what was left a moment ago.
 func (k *keeper) ended(t wal.Timeline) (at time.Time, ok bool) {
 	last := k.lastOwner(t)
 	if last == 0 && !k.predates(t) {
@@ -85,12 +99,12 @@ func (k *keeper) ended(t wal.Timeline) (at time.Time, ok bool) {
 	}
 	for _, e := range k.Inventory.Epochs {
 		if e.Number > last {
-			earliest(e.ClaimedAt)
+			earliest(later(e.ClaimedAt, e.ModTime))
 		}
 	}
 	for _, c := range k.Inventory.Claims {
 		if c.Parent == t && c.Epoch == last {
-			earliest(c.ClaimedAt)
+			earliest(later(c.ClaimedAt, c.ModTime))
 		}
 	}
 	return at, ok

@@ -1,7 +1,8 @@
 // Package retention decides what of an archive is no longer needed, and deletes it.
 //
 // Deciding is a pure function, Make: it orders by timeline and position, takes times only from manifests, sentinels and
-// claims, and where something cannot be told it keeps. What it keeps:
+// claims, and never one that is earlier than the store's time of these objects: a writer's clock may be behind. Where
+// something cannot be told it keeps. What it keeps:
 //
 //   - every snapshot in the recovery window, and the last one before it, so that each moment in the window can be
 //     restored; if that one has damaged pages or cannot be checked, also the last sound one;

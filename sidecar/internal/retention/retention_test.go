@@ -28,6 +28,15 @@ func hourly(hours int, change func(n int, w *world)) *world {
 	return w
 }
 
+// backdate sets the clock of whoever made the last claims back by hours. The store's goes right.
+func backdate(w *world, hours int) {
+	e := &w.state.Inventory.Epochs[len(w.state.Inventory.Epochs)-1]
+	e.ClaimedAt, e.ModTime = w.time(w.now-hours), w.time(w.now)
+	c := w.state.Inventory.Claims[w.current.id]
+	c.ClaimedAt, c.ModTime = e.ClaimedAt, e.ModTime
+	w.state.Inventory.Claims[w.current.id] = c
+}
+
 func plan(t *testing.T, w *world, window time.Duration, minimum int) retention.Plan {
 	t.Helper()
 	p, err := retention.Make(w.state, retention.Rules{Window: window, MinBackups: minimum})
@@ -82,6 +91,18 @@ func TestWhatStaysAndWhy(t *testing.T) {
 				last(w).Manifest.StopTime, last(w).Sentinel.FinishTime = time.Time{}, time.Time{}
 			}
 		}), 1, map[string]int{retention.KeptInWindow: 4, retention.KeptAnchor: 1}, 15},
+		{"a writer whose clock was behind by days", hourly(20, func(n int, w *world) {
+			last(w).ModTime = w.time(w.now)
+			if n > 16 {
+				last(w).Manifest.StopTime = w.time(w.now - 100)
+			}
+		}), 1, map[string]int{retention.KeptInWindow: 3, retention.KeptAnchor: 1}, 16},
+		{"a writer whose clock was ahead by hours", hourly(20, func(n int, w *world) {
+			last(w).ModTime = w.time(w.now)
+			if n == 15 {
+				last(w).Manifest.StopTime = w.time(w.now + 2)
+			}
+		}), 1, map[string]int{retention.KeptInWindow: 4, retention.KeptAnchor: 1}, 15},
 		{"deltas keep their parents", hourly(20, func(n int, w *world) {
 			if n == 16 {
 				last(w).Sentinel.DeltaFrom = &w.state.Backups[7].Name
@@ -102,6 +123,15 @@ func TestWhatStaysAndWhy(t *testing.T) {
 				w.begin(w.timelines[0], w.timelines[0].ticks[4].end, true)
 			}
 		}), 1, map[string]int{retention.KeptInWindow: 3, retention.KeptAnchor: 2}, 15},
+		{"a branch that was left in the window, by a clock that was behind", hourly(20, func(n int, w *world) {
+			if n >= 14 && n <= 17 { // nothing but the claim tells that it lived in the window
+				w.state.Backups = w.state.Backups[:len(w.state.Backups)-1]
+			}
+			if n == 17 {
+				w.begin(w.timelines[0], w.timelines[0].ticks[4].end, true)
+				backdate(w, 100)
+			}
+		}), 1, map[string]int{retention.KeptInWindow: 2, retention.KeptAnchor: 2}, 12},
 		{"a promotion under one epoch ends the old timeline too", hourly(20, func(n int, w *world) {
 			if n == 10 {
 				w.begin(w.current, w.current.end, false)

@@ -48,7 +48,9 @@ func stored(t *testing.T) (*archivetest.Bucket, *archive.WAL) {
 			}
 		}
 		if n%4 == 0 {
-			store(t, w, seg, time.Now().Add(time.Duration(n)*time.Hour-40*time.Hour))
+			at := time.Now().Add(time.Duration(n)*time.Hour - 40*time.Hour)
+			store(t, w, seg, at)
+			bucket.SetModified("basebackups_005/"+archive.BackupName(seg, mib)+"_backup_stop_sentinel.json", at)
 		}
 	}
 	return bucket, w

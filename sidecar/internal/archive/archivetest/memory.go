@@ -85,6 +85,18 @@ func (b *Bucket) SetBytes(key string, body []byte) {
 	b.objects[key] = o
 }
 
+// SetModified changes the time of an object by the store's clock, so that an archive can be made that is older than its
+// test.
+func (b *Bucket) SetModified(key string, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, ok := b.objects[key]
+	if ok {
+		o.modified = at
+		b.objects[key] = o
+	}
+}
+
 func (b *Bucket) ask(ctx context.Context, operation, key string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s %s: %w", operation, key, err)
