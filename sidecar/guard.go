@@ -58,7 +58,8 @@ type guard struct {
 	mu      sync.Mutex
 	voyage  *voyage    // what is being shipped right now; stays set after it ended, for the stop, until a server is refused
 	noticed *time.Time // of the notice that stands
-	asked   time.Time  // of the last preStop hook
+
+	hooks hooks
 }
 
 // errRefused wraps what a person has to mend; the message says how.

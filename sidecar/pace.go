@@ -51,7 +51,7 @@ const flushShare = 4
 // pace is how long it is at least from one flush to the next. Where the end is near nothing is saved.
 func (g *guard) pace() time.Duration {
 	usual := g.policy.RPO / flushShare
-	if g.pacer == nil || g.wasAsked() {
+	if g.pacer == nil || g.awaitsStop() {
 		return usual
 	}
 	return g.pacer.pace()

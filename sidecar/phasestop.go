@@ -74,7 +74,7 @@ func (e ending) stopPhases(stop []archive.Entry) (phases []phase) {
 		case eventNoticeWithdrawn:
 			plain(stepNoticeWithdrawn, "the machine stays, after all")
 		case eventPrepared:
-			// Two hooks that come at once share one run, and each notes it.
+			// Two hooks that come at once share one run, and once each noted it.
 			if run := word(x.Attrs, "started_at"); run == "" || !slices.Contains(prepared, run) {
 				prepared = append(prepared, run)
 				phases = append(phases, preparePhases(x)...)

@@ -139,7 +139,7 @@ func newGuard(c runConfig, d *door, reg prometheus.Registerer) *guard {
 	if n := c.policy.RequestBudget; n > 0 {
 		g.pacer = newPacer(n, c.policy.RPO, d.requests)
 	}
-	g.prepare = &drain.Preparer{Now: g.underway, Log: c.log}
+	g.prepare = &drain.Preparer{Now: g.underway, Done: g.prepared}
 	g.asker = g.newAsker(c.evacuate, reg)
 	g.reports = newReporter(c.evacuate, c.log, reg)
 	return g

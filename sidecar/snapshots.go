@@ -31,7 +31,7 @@ func (v *voyage) takeSnapshots(ctx, soft context.Context) error {
 		v.lookAfterSnapshots(ctx, time.Now())
 		s := v.situation(ctx, time.Now())
 		d := schedule.Decide(s)
-		if v.wasAsked() {
+		if v.awaitsStop() {
 			d = basebackup.Decision{At: s.Now.Add(mendInterval)} // unless it turns out to live on
 		}
 		switch d.Action {

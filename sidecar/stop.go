@@ -33,7 +33,7 @@ func (g *guard) onNotice(ctx context.Context, n notice.Notice) {
 	g.setNoticed(&n.SeenAt)
 	g.board.update(func(r *statusReport) { r.Notice = &n })
 	g.note(eventNotice, "release_at", n.At, "instance", n.Instance)
-	g.prepareNow(ctx, "notice")
+	g.prepareNow(ctx, byNotice)
 	g.askForEvacuation(n)
 }
 
@@ -41,40 +41,6 @@ func (g *guard) setNoticed(at *time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.noticed = at
-}
-
-// onPreStop answers the hook of a kubelet that is about to stop Postgres.
-func (g *guard) onPreStop(ctx context.Context) drain.Outcome {
-	g.mu.Lock()
-	g.asked = time.Now()
-	g.mu.Unlock()
-	if v := g.current(); v != nil {
-		v.keeper.Leave(time.Now().Add(g.policy.Grace))
-	}
-	return g.prepareNow(ctx, "prestop")
-}
-
-// prepareNow runs Prepare for a hook or a notice.
-func (g *guard) prepareNow(ctx context.Context, reason string) drain.Outcome {
-	o := g.prepare.Prepare(ctx, reason, drain.Budget(g.policy.Grace))
-	g.board.prepared(o)
-	attrs := []any{
-		"reason", reason, "complete", o.Complete(), "checkpointed", o.Checkpointed, "durable", o.Durable.String(), "seconds", o.TookSeconds,
-		"started_at", o.Started.UTC(), "checkpoint_seconds", o.Checkpoint,
-	}
-	if o.Err != nil {
-		attrs = append(attrs, "error", o.Err.Error())
-	}
-	g.note(eventPrepared, attrs...)
-	return o
-}
-
-// wasAsked tells whether Postgres is about to be stopped for good: a notice stands, or a hook has come and the grace
-// period that began with it is not over.
-func (g *guard) wasAsked() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.noticed != nil || !g.asked.IsZero() && time.Since(g.asked) < g.policy.Grace
 }
 
 // finish is the second stop sequence. Nothing is being followed any more.

@@ -126,7 +126,7 @@ func TestPrepareAnswersWithinItsBudget(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := c.world
-				p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Log: slog.New(slog.DiscardHandler)}
+				p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }}
 				started := time.Now()
 				o := p.Prepare(t.Context(), "test", Budget(2*time.Minute))
 				if took := time.Since(started); took > c.within {
@@ -143,7 +143,8 @@ func TestPrepareAnswersWithinItsBudget(t *testing.T) {
 func TestPrepareIsOneFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{flushed: 100, checkpoint: 5 * time.Second}
-		p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Log: slog.New(slog.DiscardHandler)}
+		runs := 0
+		p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Done: func(Outcome) { runs++ }}
 		gone, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		group.Go(func() { p.Prepare(gone, "hung up", 20*time.Second) })
@@ -156,10 +157,57 @@ func TestPrepareIsOneFlight(t *testing.T) {
 		if n := len(slices.DeleteFunc(w.steps, func(s string) bool { return s != "checkpoint" })); n != 1 {
 			t.Errorf("%d checkpoints for two callers", n)
 		}
+		if runs != 1 {
+			t.Errorf("one run was told of %d times", runs)
+		}
 		if !o.Complete() {
 			t.Errorf("the second caller got %+v", o)
 		}
 	})
+}
+
+// Whoever comes right after a preparation gets its outcome, but only where another one could do nothing more.
+func TestPrepareAnswersTwice(t *testing.T) {
+	for name, c := range map[string]struct {
+		pause  time.Duration
+		change func(w *world)
+		runs   int
+	}{
+		"at once":                      {pause: time.Second, runs: 1},
+		"later":                        {pause: 3 * time.Second, runs: 2},
+		"something was flushed":        {change: func(w *world) { w.flushed++ }, runs: 2},
+		"it was, and is durable":       {change: func(w *world) { w.flushed++; w.durable++ }, runs: 2},
+		"another archive":              {change: func(w *world) { w.durable = 0 }, runs: 2},
+		"the server does not answer":   {change: func(w *world) { w.hangs = true }, runs: 2},
+		"there was no checkpoint":      {change: func(w *world) { w.checkpoint = 0 }, runs: 2},
+		"the store was away until now": {change: func(w *world) { w.stuck = false }, runs: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, runs := &world{flushed: 100}, 0
+				switch name {
+				case "there was no checkpoint":
+					w.checkpoint = time.Hour
+				case "the store was away until now":
+					w.stuck = true
+				}
+				p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Done: func(Outcome) { runs++ }}
+				p.Prepare(t.Context(), "first", 20*time.Second)
+				time.Sleep(c.pause)
+				if c.change != nil {
+					c.change(w)
+				}
+				started := time.Now()
+				o := p.Prepare(t.Context(), "second", 20*time.Second)
+				if runs != c.runs {
+					t.Errorf("%d runs, want %d", runs, c.runs)
+				}
+				if !w.hangs && !o.Complete() || w.hangs && time.Since(started) > 20*time.Second {
+					t.Errorf("after %s the answer is %+v", time.Since(started), o)
+				}
+			})
+		})
+	}
 }
 
 func TestFinishBelievesOnlyFiles(t *testing.T) {

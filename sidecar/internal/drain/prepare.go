@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -47,6 +46,7 @@ type Outcome struct {
 	Checkpoint   float64       `json:"checkpoint_seconds,omitempty"` // what of it the checkpoint took, finished or not
 	Wanted       wal.Position  `json:"wanted"`
 	Durable      wal.Position  `json:"durable"`
+	NoCheckpoint error         `json:"-"` // why there is none; nil also where none was asked for
 	Err          error         `json:"-"`
 }
 
@@ -70,10 +70,10 @@ func (o Outcome) Complete() bool {
 }
 
 // Preparer runs Prepare, one at a time. Now returns the server and what is being shipped, or an error that says why
-// there is nothing to prepare.
+// there is nothing to prepare. Done, if set, is told of each run once, however many have asked for it.
 type Preparer struct {
-	Now func() (Server, Shipping, error)
-	Log *slog.Logger
+	Now  func() (Server, Shipping, error)
+	Done func(Outcome)
 
 	flight singleflight.Group
 	mu     sync.Mutex
@@ -88,16 +88,23 @@ func (p *Preparer) Last() Outcome {
 }
 
 // Prepare checkpoints and waits until what is flushed then is durable. It always answers within budget. Callers that
-// come while it runs share its outcome. A budget below a second is spent on shipping alone.
+// come while it runs share its outcome, those that come right after it too if nothing was written in between. A caller
+// whose ctx ends waits no longer, and ends nothing. A budget below a second is spent on shipping alone.
 func (p *Preparer) Prepare(ctx context.Context, reason string, budget time.Duration) Outcome {
 	done := p.flight.DoChan("prepare", func() (any, error) {
 		// The first caller's going away must not end what others wait for.
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), budget, errors.New("the time for preparing is over"))
 		defer cancel()
+		if o := p.Last(); p.stands(ctx, o, budget) {
+			return o, nil
+		}
 		o := p.once(ctx, reason, budget)
 		p.mu.Lock()
 		p.last = o
 		p.mu.Unlock()
+		if p.Done != nil {
+			p.Done(o)
+		}
 		return o, nil
 	})
 	select {
@@ -108,44 +115,53 @@ func (p *Preparer) Prepare(ctx context.Context, reason string, budget time.Durat
 	}
 }
 
+// freshness is how long an outcome may be the answer to another question: a pod's containers have a hook each, which
+// come one after the other.
+const freshness = 2 * time.Second
+
+// stands tells whether o is as good as what another run would achieve: it ended just now with all that it wanted, and
+// nothing was flushed since. In doubt it is not.
+func (p *Preparer) stands(ctx context.Context, o Outcome, budget time.Duration) bool {
+	if !o.Complete() || !o.Checkpointed || time.Since(o.Started.Add(o.Took)) > freshness {
+		return false
+	}
+	server, ship, err := p.Now()
+	if err != nil || server == nil {
+		return false
+	}
+	// A server that hangs must not cost the time that shipping needs.
+	ctx, cancel := context.WithTimeout(ctx, budget/20)
+	defer cancel()
+	flushed, err := server.Flushed(ctx)
+	return err == nil && flushed == o.Wanted && ship.Durable() == flushed
+}
+
 // checkpointShare is the part of the budget that a checkpoint may take; the rest belongs to shipping.
 const checkpointShare = 0.7
 
-func (p *Preparer) once(ctx context.Context, reason string, budget time.Duration) Outcome {
-	o := Outcome{Reason: reason, Started: time.Now()}
-	defer func() { o.Took = time.Since(o.Started) }()
+func (p *Preparer) once(ctx context.Context, reason string, budget time.Duration) (o Outcome) {
+	o = Outcome{Reason: reason, Started: time.Now()}
+	defer func() {
+		o.Took = time.Since(o.Started)
+		o.TookSeconds = o.Took.Seconds()
+	}()
 	server, ship, err := p.Now()
 	if err != nil {
 		o.Err = err
-		return p.said(o)
+		return o
 	}
 	if budget >= time.Second && server != nil {
 		cctx, cancel := context.WithTimeout(ctx, time.Duration(float64(budget)*checkpointShare))
-		err := server.Checkpoint(cctx)
+		o.NoCheckpoint = server.Checkpoint(cctx)
 		cancel()
 		o.Checkpoint = time.Since(o.Started).Seconds()
-		o.Checkpointed = err == nil
-		if err != nil {
-			p.Log.Warn("no checkpoint before the stop, shipping goes on", "reason", reason, "error", err)
-		}
+		o.Checkpointed = o.NoCheckpoint == nil
 	}
 	if o.Wanted, err = server.Flushed(ctx); err != nil {
 		o.Err = fmt.Errorf("asking how far WAL is flushed: %w", err)
-		return p.said(o)
+		return o
 	}
 	o.Err = ship.WaitDurable(ctx, o.Wanted)
 	o.Durable = ship.Durable()
-	return p.said(o)
-}
-
-func (p *Preparer) said(o Outcome) Outcome {
-	o.Took = time.Since(o.Started)
-	o.TookSeconds = o.Took.Seconds()
-	level := slog.LevelInfo
-	if o.Err != nil {
-		level = slog.LevelWarn
-	}
-	p.Log.Log(context.Background(), level, "prepared for a stop", "reason", o.Reason, "complete", o.Complete(),
-		"checkpointed", o.Checkpointed, "wanted", o.Wanted.String(), "durable", o.Durable.String(), "seconds", o.TookSeconds, "error", o.Err)
 	return o
 }
