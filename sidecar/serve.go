@@ -12,11 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"outrider.dev/sidecar/internal/drain"
 	"outrider.dev/sidecar/internal/page"
 	"outrider.dev/sidecar/internal/wal"
 )
 
-// routes are what the sidecar answers on its port. Nothing here is destructive: the port is open to the pod network.
+// routes are what the sidecar answers on its port. The port is open to the pod network: the most that anybody can cause
+// here is a preparation for a stop.
 func (g *guard) routes(hard context.Context, reg prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
@@ -29,14 +31,23 @@ func (g *guard) routes(hard context.Context, reg prometheus.Gatherer) http.Handl
 		}
 		answer(w, http.StatusOK, "ok\n")
 	})
-	prestop := func(w http.ResponseWriter, _ *http.Request) {
-		// Not under the request's context: a kubelet that hangs up must not end what was begun.
-		answerJSON(w, g.onPreStop(hard))
-	}
+	prestop := func(w http.ResponseWriter, r *http.Request) { g.servePreStop(hard, w, r) }
 	mux.HandleFunc("GET /prestop", prestop)
 	mux.HandleFunc("POST /prestop", prestop)
 	mux.HandleFunc("GET /status", g.serveStatus(page.New()))
 	return mux
+}
+
+// servePreStop answers a hook. A kubelet that hangs up ends its waiting, and nothing that was begun.
+func (g *guard) servePreStop(hard context.Context, w http.ResponseWriter, r *http.Request) {
+	if foreign(r) {
+		answer(w, http.StatusForbidden, "this is for a kubelet, not for the pages of other sites\n")
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(hard, func() { cancel(context.Cause(hard)) })()
+	answerJSON(w, g.onPreStop(ctx))
 }
 
 func answer(w http.ResponseWriter, code int, text string) {
@@ -104,9 +115,27 @@ func distance(from, to wal.LSN) int64 {
 	return int64(to - from)
 }
 
+// What one connection may take. A request is there in a moment: what comes drop by drop is no kubelet's. An answer may
+// take as long as a preparation. A scraper's connection is kept from one scrape to the next.
+const (
+	headerTimeout  = 5 * time.Second
+	requestTimeout = 10 * time.Second
+	answerTimeout  = drain.MaxPrepare + 10*time.Second
+	idleTimeout    = 90 * time.Second
+	maxHeader      = 8 << 10
+)
+
+func newServer(h http.Handler) *http.Server {
+	c := &callers{most: mostCallers}
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader, ConnContext: c.begin, ConnState: c.changed,
+	}
+}
+
 // serve answers on l until ctx ends, and returns when the last answer was given.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	s := newServer(h)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	select {
