@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -171,9 +172,11 @@ func TestPrepareAnswersTwice(t *testing.T) {
 	for name, c := range map[string]struct {
 		pause  time.Duration
 		change func(w *world)
+		reason string // of the second; that of the first if empty
 		runs   int
 	}{
 		"at once":                      {pause: time.Second, runs: 1},
+		"for another reason":           {reason: "notice", runs: 2},
 		"later":                        {pause: 3 * time.Second, runs: 2},
 		"something was flushed":        {change: func(w *world) { w.flushed++ }, runs: 2},
 		"it was, and is durable":       {change: func(w *world) { w.flushed++; w.durable++ }, runs: 2},
@@ -192,13 +195,13 @@ func TestPrepareAnswersTwice(t *testing.T) {
 					w.stuck = true
 				}
 				p := &Preparer{Now: func() (Server, Shipping, error) { return w, w, nil }, Done: func(Outcome) { runs++ }}
-				p.Prepare(t.Context(), "first", 20*time.Second)
+				p.Prepare(t.Context(), "prestop", 20*time.Second)
 				time.Sleep(c.pause)
 				if c.change != nil {
 					c.change(w)
 				}
 				started := time.Now()
-				o := p.Prepare(t.Context(), "second", 20*time.Second)
+				o := p.Prepare(t.Context(), cmp.Or(c.reason, "prestop"), 20*time.Second)
 				if runs != c.runs {
 					t.Errorf("%d runs, want %d", runs, c.runs)
 				}

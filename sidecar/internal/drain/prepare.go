@@ -88,14 +88,15 @@ func (p *Preparer) Last() Outcome {
 }
 
 // Prepare checkpoints and waits until what is flushed then is durable. It always answers within budget. Callers that
-// come while it runs share its outcome, those that come right after it too if nothing was written in between. A caller
-// whose ctx ends waits no longer, and ends nothing. A budget below a second is spent on shipping alone.
+// come while it runs share its outcome. So do those that come right after it for the same reason, if nothing was written
+// in between; another reason is another step of a stop's story. A caller whose ctx ends waits no longer, and ends
+// nothing. A budget below a second is spent on shipping alone.
 func (p *Preparer) Prepare(ctx context.Context, reason string, budget time.Duration) Outcome {
 	done := p.flight.DoChan("prepare", func() (any, error) {
 		// The first caller's going away must not end what others wait for.
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), budget, errors.New("the time for preparing is over"))
 		defer cancel()
-		if o := p.Last(); p.stands(ctx, o, budget) {
+		if o := p.Last(); o.Reason == reason && p.stands(ctx, o, budget) {
 			return o, nil
 		}
 		o := p.once(ctx, reason, budget)
