@@ -13,6 +13,7 @@ import (
 	"outrider.dev/sidecar/internal/drain"
 	"outrider.dev/sidecar/internal/notice"
 	"outrider.dev/sidecar/internal/postgres"
+	"outrider.dev/sidecar/internal/ship"
 	"outrider.dev/sidecar/internal/wal"
 )
 
@@ -63,7 +64,10 @@ func (g *guard) finish(ctx context.Context) error {
 			return nil
 		}
 	}
-	f := drain.Finisher{Local: v.files, Ship: v.ship, Receipts: g.arch, SystemIdentifier: v.server.SystemIdentifier, Compare: v.ship.Compare, Linger: linger, Log: g.log}
+	f := drain.Finisher{
+		Local: v.files, Ship: v.ship, Receipts: g.arch, SystemIdentifier: v.server.SystemIdentifier, Compare: v.ship.Compare, Owner: v.stillOwner,
+		Linger: linger, Log: g.log,
+	}
 	if v.conn != nil && v.conn.Alive() {
 		f.Server = flushed{v.conn}
 	} else if conn, err := g.lastSession(ctx); err == nil {
@@ -73,28 +77,35 @@ func (g *guard) finish(ctx context.Context) error {
 	started := time.Now()
 	left := v.leaving(ctx)
 	r, err := f.Finish(ctx, g.receipt(v))
-	left(r.Clean)
+	left(r.Clean || r.Superseded)
 	g.notePostgresDown(r.State)
+	if r.Superseded {
+		g.note(eventSuperseded, "reason", err.Error())
+	}
 	g.note(eventFinished, "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "seconds", time.Since(started).Seconds())
-	g.board.set(stateStopped, r.Reason)
+	if r.Superseded {
+		g.board.set(stateSuperseded, r.Reason)
+	} else {
+		g.board.set(stateStopped, r.Reason)
+	}
 	v.tellTheRest(ctx)
-	if !errors.Is(err, drain.ErrOther) {
+	if !errors.Is(err, drain.ErrOther) && !r.Superseded {
 		v.forStockTools(ctx)
 	}
 	return err
 }
 
 // leaving has whoever is to go on with the database know that this writer is coming to its end, until the function that it
-// returns is called. A clean receipt says by itself that it is over.
-func (v *voyage) leaving(ctx context.Context) (over func(clean bool)) {
+// returns is called. A clean receipt says by itself that it is over, and of one that was superseded nobody asks.
+func (v *voyage) leaving(ctx context.Context) (over func(told bool)) {
 	v.keeper.Leave(time.Now().Add(v.policy.Grace))
 	beating, end := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { _ = v.keeper.Run(beating) }) // that there is another writer by now is for the receipt to say
-	return func(clean bool) {
+	return func(told bool) {
 		end()
 		running.Wait()
-		if clean {
+		if told {
 			return
 		}
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -103,6 +114,15 @@ func (v *voyage) leaving(ctx context.Context) (over func(clean bool)) {
 			v.log.Warn("whoever goes on with the database may wait for a moment, as it does not know that this writer has ended", "error", err)
 		}
 	}
+}
+
+// stillOwner is owner in the words of a stop. The keeper asks every few seconds only, and a stop may come in between.
+func (v *voyage) stillOwner(ctx context.Context) error {
+	err := v.owner(ctx)
+	if errors.Is(err, ship.ErrNotOwner) {
+		return fmt.Errorf("%w: %w", drain.ErrOvertaken, err)
+	}
+	return err
 }
 
 // lastSession is for asking how far WAL is flushed. A server that hangs must not cost the time that shipping needs: the

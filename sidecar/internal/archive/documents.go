@@ -75,7 +75,10 @@ type Receipt struct {
 	Clean bool `json:"clean"`
 	// Running says that it has not ended: its owner has come back after a stop, and what the receipt of that stop said
 	// holds no longer.
-	Running       bool         `json:"running,omitempty"`
+	Running bool `json:"running,omitempty"`
+	// Superseded says that another writer had claimed a higher epoch before the receipt was written. What that one went on
+	// from its claims say.
+	Superseded    bool         `json:"superseded,omitempty"`
 	Reason        string       `json:"reason"` // in words, why it is clean or not
 	Timeline      wal.Timeline `json:"timeline"`
 	Durable       wal.LSN      `json:"durable"`

@@ -343,3 +343,67 @@ func TestFinishShipsWhatItCanTell(t *testing.T) {
 		})
 	}
 }
+
+// A writer that was superseded and did not know it yet does not call its stop clean, whatever its files say: who took
+// over may have gone on from before its end. Nor does one that cannot find out. One that finds out in time does.
+func TestFinishAsksWhoOwnsTheArchive(t *testing.T) {
+	clean := wal.Control{State: wal.StateShutDown, CheckPoint: 900, CheckPointTimeline: 1}
+	away := errors.New("connection refused")
+	for name, c := range map[string]struct {
+		alive      bool
+		answers    []error // the last one for ever
+		hangs      bool    // there is none
+		clean      bool
+		superseded bool
+		err        error
+		says       string
+		within     time.Duration
+	}{
+		"it is ours":                {answers: []error{nil}, clean: true},
+		"another one has it":        {answers: []error{ErrOvertaken}, superseded: true, err: ErrOvertaken, says: "another writer"},
+		"ours, but told late":       {answers: []error{away, away, nil}, clean: true, within: 2 * time.Second},
+		"another one's, told late":  {answers: []error{away, ErrOvertaken}, superseded: true, err: ErrOvertaken, says: "another writer", within: time.Second},
+		"it cannot be told":         {answers: []error{away}, err: ErrNotAll, says: "it could not be told whether another writer", within: time.Minute},
+		"no answer":                 {hangs: true, err: ErrNotAll, says: "it could not be told whether another writer", within: time.Minute},
+		"Postgres lives":            {alive: true, answers: []error{nil}, says: "still running", within: time.Second},
+		"it lives, and no answer":   {alive: true, hangs: true, says: "still running", within: 3 * time.Second},
+		"it lives in another's one": {alive: true, answers: []error{ErrOvertaken}, superseded: true, err: ErrOvertaken, says: "still running", within: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{alive: []bool{c.alive}, flushed: 500, control: clean, end: 1020}
+				f := Finisher{Local: w, Ship: w, Receipts: w, Server: w, Compare: w.compare, Linger: time.Second, Log: slog.New(slog.DiscardHandler)}
+				f.Owner = func(ctx context.Context) error {
+					if c.hangs {
+						<-ctx.Done()
+						return context.Cause(ctx)
+					}
+					err := c.answers[0]
+					c.answers = c.answers[min(1, len(c.answers)-1):]
+					return err
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				began := time.Now()
+				r, err := f.Finish(ctx, archive.Receipt{Epoch: 1})
+				if !errors.Is(err, c.err) || c.err == nil && err != nil {
+					t.Errorf("error %v, want %v", err, c.err)
+				}
+				if r.Clean != c.clean || r.Superseded != c.superseded || !strings.Contains(r.Reason, c.says) {
+					t.Errorf("the receipt is %+v", r)
+				}
+				if took := time.Since(began); took > c.within+100*time.Millisecond {
+					t.Errorf("it took %s", took)
+				}
+				if c.superseded && slices.Contains(w.steps, "seal") {
+					t.Errorf("segments were sealed in another writer's archive: %v", w.steps)
+				}
+				for i, r := range w.receipts[:len(w.receipts)-1] {
+					if r.Clean {
+						t.Errorf("receipt %d of %d says clean before it was known", i+1, len(w.receipts))
+					}
+				}
+			})
+		})
+	}
+}

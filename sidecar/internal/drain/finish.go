@@ -47,6 +47,9 @@ type Finisher struct {
 	// Compare finds out whether the local WAL before the durable position is what was shipped: an error says that it is not,
 	// or that it could not be told.
 	Compare func() error
+	// Owner asks whether the archive is still this writer's: ErrOvertaken says that it is another one's, any other error
+	// that it could not be told. Nil where nobody else can be.
+	Owner func(ctx context.Context) error
 	// Linger is how long a Postgres that still lives is waited for after everything flushed was shipped: at the end of a
 	// grace period both are told to go at once, and Postgres may be gone a moment later.
 	Linger time.Duration
@@ -59,19 +62,25 @@ var ErrNotAll = errors.New("not everything that was committed could be shipped")
 // ErrOther says that the data directory is not, or not surely, the one whose WAL was shipped.
 var ErrOther = errors.New("the data directory is not as it was shipped")
 
+// ErrOvertaken says that another writer has taken over the archive.
+var ErrOvertaken = errors.New("another writer had taken over the archive before the stop was over")
+
 // Finish ships what is left and writes the receipt: shipping first, receipt second. r carries what the caller knows
-// (epoch, writer, times). The returned receipt says clean only if the files prove it. An error means that something
-// committed is not in the archive, or that it could not be told.
+// (epoch, writer, times). The returned receipt says clean only if the files prove it and the archive was this writer's
+// to the end. An error means that something committed is not in the archive, or that it could not be told.
 func (f *Finisher) Finish(ctx context.Context, r archive.Receipt) (archive.Receipt, error) {
 	r, err := f.ship(ctx, r)
+	r, err = f.owned(ctx, r, err)
 	r.Durable, r.Timeline = f.Ship.Durable().LSN, f.Ship.Durable().Timeline
 	r.FinishedAt = time.Now()
 	if perr := f.Receipts.PutReceipt(ctx, r); perr != nil {
 		err = errors.Join(err, fmt.Errorf("writing the receipt of epoch %d: %w", r.Epoch, perr))
 	}
-	f.sealRest(ctx, r.Clean, err)
-	if serr := f.Ship.Sweep(ctx); serr != nil {
-		f.Log.Warn("chunks of sealed segments stay", "error", serr)
+	if !r.Superseded { // else the archive is another one's to put in order
+		f.sealRest(ctx, r.Clean, err)
+		if serr := f.Ship.Sweep(ctx); serr != nil {
+			f.Log.Warn("chunks of sealed segments stay", "error", serr)
+		}
 	}
 	f.Log.Info("the stop is over", "clean", r.Clean, "reason", r.Reason, "durable", r.Durable.String(), "epoch", r.Epoch)
 	return r, err
