@@ -37,10 +37,14 @@ func (e ending) judge(claim archive.Epoch) verdict {
 	switch {
 	case r != nil && e.inventory.LostPast(e.Epoch, r.Timeline) < r.Durable:
 		return overtaken(*r, e.inventory.LostPast(e.Epoch, r.Timeline))
+	case r != nil && e.heir(*r).leaves(*r):
+		return e.leftBehind(*r)
 	case r != nil && r.Clean:
 		return e.clean(*r)
+	case r != nil && r.Superseded && r.LocalEnd != 0:
+		return e.handedOver(*r)
 	case r != nil:
-		return interrupted(*r)
+		return e.interrupted(*r)
 	case e.Successor == nil && h != nil && h.Age <= beatsMissed*h.Interval:
 		return verdict{
 			Outcome: outcomeRunning, Lost: "nothing so far", Durable: &h.Durable,
@@ -103,13 +107,13 @@ func (e ending) clean(r archive.Receipt) verdict {
 		v.Lost = fmt.Sprintf("what lies between %s and %s: the receipt contradicts itself", r.Durable, r.CheckpointEnd)
 		return v
 	}
-	if f := e.Fork; f != nil && f.Parent == r.Timeline && f.Switch < r.CheckpointEnd {
-		v.Lost = fmt.Sprintf("nothing; the next epoch went on from %s, before the end, because it was asked to restore %q", f.Switch, f.Target)
+	if f := e.heir(r).fork; f != nil && f.Switch < r.CheckpointEnd {
+		v.Lost = fmt.Sprintf("nothing; epoch %d went on from %s, before the end, because it was asked to restore %q", f.Epoch, f.Switch, f.Target)
 	}
 	return v
 }
 
-func interrupted(r archive.Receipt) verdict {
+func (e ending) interrupted(r archive.Receipt) verdict {
 	v := verdict{
 		Outcome: outcomeInterrupted, Durable: &r.Durable,
 		Text: fmt.Sprintf("at %s: %s; timeline %d was durable up to %s", timeText(r.FinishedAt), r.Reason, r.Timeline, r.Durable),
@@ -122,7 +126,11 @@ func interrupted(r archive.Receipt) verdict {
 	case r.LocalEnd != 0:
 		v.Lost = fmt.Sprintf("nothing that was on the disk when it was looked at: its WAL ended at %s", r.LocalEnd)
 	default:
-		v.Lost = fmt.Sprintf("what was committed after %s, if anything: Postgres may have gone on after the sidecar had to go", r.Durable)
+		from := r.Durable
+		if f := e.heir(r).fork; f != nil && f.Target == "" {
+			from = min(from, f.Switch)
+		}
+		v.Lost = fmt.Sprintf("what was committed after %s, if anything: Postgres may have gone on after the sidecar had to go", from)
 	}
 	return v
 }

@@ -37,10 +37,6 @@ func TestVerdict(t *testing.T) {
 		bytes int64 // -1: not known
 	}{
 		{"a clean stop", ending{Receipt: receipt(true, 7*mib, 7*mib, 0), Heartbeat: beat(6*mib, 900)}, claim, outcomeClean, "nothing", 0},
-		{"a clean stop, and then a restore to an earlier point", ending{
-			Receipt: receipt(true, 7*mib, 7*mib, 0), Successor: &archive.Epoch{Number: 4},
-			Fork: &archive.TimelineClaim{Timeline: 2, Parent: 1, Switch: 3 * mib, Target: "0/300000"},
-		}, claim, outcomeClean, `the next epoch went on from 0/300000, before the end`, 0},
 		{"a receipt that contradicts itself", ending{Receipt: receipt(true, 7*mib, 8*mib, 0)}, claim, outcomeInterrupted, "the receipt contradicts itself", -1},
 		{"interrupted, with a rest on the disk", ending{Receipt: receipt(false, 7*mib, 0, 7*mib+4096)}, claim, outcomeInterrupted, "4096 bytes of WAL, from 0/700000 to 0/701000", 4096},
 		{"interrupted, everything shipped", ending{Receipt: receipt(false, 7*mib, 0, 7*mib)}, claim, outcomeInterrupted, "nothing that was on the disk", -1},
@@ -94,5 +90,66 @@ func TestReceiptOutlivesItsSuccessor(t *testing.T) {
 	e.Receipt = &archive.Receipt{Epoch: 3, Clean: true, Timeline: 1, Durable: 5*mib + 100, CheckpointEnd: 5*mib + 100}
 	if v := e.judge(claim); v.Outcome == outcomeClean || v.Bytes != nil || !strings.Contains(v.Lost, "at most 100 bytes") || !strings.Contains(v.Lost, "0/500000 to 0/500064") {
 		t.Errorf("the next epoch began before the receipt's end: %+v", v)
+	}
+}
+
+// What a stop proves is held against what the next writer went on from. One that took over while this one still wrote
+// elsewhere has not seen its last WAL, and no receipt makes that clean.
+func TestVerdictKnowsWhoWentOn(t *testing.T) {
+	claim := archive.Epoch{Number: 3, Timeline: 1, Since: 2 * mib}
+	restore := func(n uint64) archive.Epoch { return archive.Epoch{Number: n} }
+	fork := func(epoch uint64, at wal.LSN, target string) archive.TimelineClaim {
+		return archive.TimelineClaim{Timeline: wal.Timeline(epoch), Epoch: epoch, Parent: 1, Switch: at, Target: target}
+	}
+	clean := archive.Receipt{Clean: true, Durable: 7 * mib, CheckpointEnd: 7 * mib, LocalEnd: 7 * mib}
+	superseded := clean
+	superseded.Clean, superseded.Superseded = false, true
+	crashed := archive.Receipt{Durable: 7 * mib, LocalEnd: 7 * mib}
+	alive := archive.Receipt{Durable: 7 * mib}
+	cases := map[string]struct {
+		receipt archive.Receipt
+		later   []archive.Epoch
+		forks   []archive.TimelineClaim
+		want    outcome
+		lost    string
+		bytes   int64 // -1: not known
+	}{
+		"restored from the end": {clean, []archive.Epoch{restore(4)}, []archive.TimelineClaim{fork(4, 7*mib, "")}, outcomeClean, "nothing", 0},
+		"restored to an earlier point": {
+			clean, []archive.Epoch{restore(4)}, []archive.TimelineClaim{fork(4, 3*mib, "0/300000")}, outcomeClean, `epoch 4 went on from 0/300000, before the end, because it was asked to restore "0/300000"`, 0,
+		},
+		"it had been superseded": {
+			clean, []archive.Epoch{restore(4)}, []archive.TimelineClaim{fork(4, 6*mib, "")}, outcomeInterrupted, "1048576 bytes of WAL, from 0/600000 to 0/700000, without which epoch 4 went on", mib,
+		},
+		"it had, and one restore was given up": {
+			clean, []archive.Epoch{restore(4), restore(5)}, []archive.TimelineClaim{fork(5, 6*mib, "")}, outcomeInterrupted, "without which epoch 5 went on", mib,
+		},
+		"its disk went on, and another one was restored later": {
+			clean, []archive.Epoch{{Number: 4, Timeline: 1, Since: 7 * mib}, restore(5)}, []archive.TimelineClaim{fork(5, 6*mib, "")}, outcomeClean, "nothing", 0,
+		},
+		"it knew": {superseded, []archive.Epoch{restore(4)}, []archive.TimelineClaim{fork(4, 6*mib, "")}, outcomeInterrupted, "1048576 bytes of WAL", mib},
+		"it knew, and all was seen": {
+			superseded, []archive.Epoch{restore(4)}, []archive.TimelineClaim{fork(4, 7*mib, "")}, outcomeInterrupted, "nothing: epoch 4 went on from its end, 0/700000", -1,
+		},
+		"it knew, and the next one still restores": {superseded, []archive.Epoch{restore(4)}, nil, outcomeInterrupted, "it is not known yet", -1},
+		"superseded, and crashed":                  {crashed, []archive.Epoch{restore(4)}, []archive.TimelineClaim{fork(4, 6*mib, "")}, outcomeInterrupted, "1048576 bytes of WAL", mib},
+		"superseded, and alive":                    {alive, []archive.Epoch{restore(4)}, []archive.TimelineClaim{fork(4, 6*mib, "")}, outcomeInterrupted, "what was committed after 0/600000", -1},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			inv := &archive.Inventory{Size: mib, Epochs: append([]archive.Epoch{claim}, c.later...), Claims: map[wal.Timeline]archive.TimelineClaim{}}
+			for _, f := range c.forks {
+				inv.Claims[f.Timeline] = f
+			}
+			c.receipt.Epoch, c.receipt.Timeline, c.receipt.State, c.receipt.FinishedAt = 3, 1, "shut down", time.Now()
+			v := ending{Epoch: 3, inventory: inv, Receipt: &c.receipt, Successor: &c.later[0]}.judge(claim)
+			bytes := int64(-1)
+			if v.Bytes != nil {
+				bytes = *v.Bytes
+			}
+			if v.Outcome != c.want || !strings.Contains(v.Lost, c.lost) || bytes != c.bytes || v.Text == "" {
+				t.Errorf("%+v (%d bytes), want %s, %q, %d bytes", v, bytes, c.want, c.lost, c.bytes)
+			}
+		})
 	}
 }

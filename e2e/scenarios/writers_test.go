@@ -169,3 +169,42 @@ func TestTwoWritersRace(t *testing.T) {
 		t.Errorf("the archive holds the rows %s, %v, of two writers of which %s won", rows, err, servers[winner].Name)
 	}
 }
+
+// A writer is stopped before it has noticed that it was superseded, by one that was restored before its last commits. All
+// that it shipped is in the archive, but not in the database: nobody calls that a clean stop that lost nothing.
+func TestStopBeforeASupersededWriterNotices(t *testing.T) {
+	w := play(t)
+	p := w.Database("old")
+	o := w.Protect(p)
+	w.Load(p)()
+	must(t, p.Exec(whole(w), "create table who (name text)"))
+	caughtUp(w, o)
+	q := w.Restore("new") // by hand: it claims nothing before it is shipped
+	must(t, p.Exec(whole(w), "insert into who values ('late')"))
+	w.StopServer(p, syscall.SIGINT)
+	time.Sleep(6 * time.Second) // nothing moves any more, so it does not ask again before the next minute
+	successor := w.Outrider(q)
+	w.Until("the claim of the successor", func(context.Context) bool {
+		n := 0
+		for key := range objects(w, w.Root) {
+			if strings.HasPrefix(key, "outrider/epochs/") {
+				n++
+			}
+		}
+		return n == 2
+	})
+	if code := w.Terminate(o); code != 8 {
+		t.Errorf("exit code %d, want 8: %s", code, o.Tail(5))
+	}
+	must(t, successor.Protected(whole(w)))
+	y := askWhy(w, "--epoch", "1")
+	if y.Verdict.Outcome != "interrupted" || y.Receipt == nil || y.Receipt.Clean {
+		t.Errorf("the verdict is %+v, the receipt %+v", y.Verdict, y.Receipt)
+	} else {
+		says(t, y.Verdict.Lost, "bytes of WAL", "without which epoch 2 went on")
+		says(t, y.phase("superseded").Text, "another writer")
+		says(t, y.phase("receipt").Text, "not clean: another writer had taken over")
+	}
+	w.StopServer(q, syscall.SIGINT)
+	w.Finish(successor)
+}
