@@ -195,13 +195,17 @@ func (a *app) autoData(ctx context.Context, p policy.Policy, dir string) error {
 	a.log.Info("compared the disk with its archive", "verdict", v.Disk.String(), "reason", v.Reason, "archive", r.location,
 		"archive_end", v.Archive.String(), "local", v.Local.String())
 	switch v.Disk {
-	case restore.DiskOurs, restore.DiskUnprotected:
+	case restore.DiskOurs:
+		return a.letStart(ctx, r, dir)
+	case restore.DiskUnprotected:
 		return nil
 	case restore.DiskAhead:
 		// Nothing but who has claimed what tells whether it is the one that was archived.
 		var taken bool
-		if v, taken, err = a.takenSince(p, dir, v); err != nil || !taken {
+		if v, taken, err = a.takenSince(p, dir, v); err != nil {
 			return err
+		} else if !taken {
+			return a.letStart(ctx, r, dir)
 		}
 	case restore.DiskStale, restore.DiskDiverged:
 		// Decided below.

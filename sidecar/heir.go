@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"outrider.dev/sidecar/internal/archive"
+	"outrider.dev/sidecar/internal/epoch"
 	"outrider.dev/sidecar/internal/wal"
 )
 
@@ -69,5 +70,24 @@ func (e ending) handedOver(r archive.Receipt) verdict {
 	default:
 		v.Lost = fmt.Sprintf("it is not known yet: who took over has not gone on from anywhere; it may not have seen all up to %s", r.LocalEnd)
 	}
+	return v
+}
+
+// diskStays tells whether the disk of an epoch is known to outlive a stop: it is that of a machine, or had been an earlier
+// epoch's. That of a pod which made it, or restored it, goes with the pod as a rule.
+func (e ending) diskStays(claim archive.Epoch) bool {
+	if e.Writer.Pod == "" {
+		return true
+	}
+	c, ok := e.inventory.Claims[claim.Timeline]
+	return ok && c.Epoch < claim.Number
+}
+
+// startedAgain is the verdict on a clean stop after which a server was let start on the same disk, of which nobody has
+// heard since.
+func startedAgain(v verdict, s archive.StartedAgain) verdict {
+	v.Outcome, v.Bytes = outcomeVanished, nil
+	v.Text += fmt.Sprintf("; but at %s %s let a server start on the same disk again, and nothing of that came into the archive", timeText(s.At), epoch.Describe(s.Writer))
+	v.Lost += fmt.Sprintf("; and what was committed after %s, when the same disk was started again, if anything: the archive cannot know", timeText(s.At))
 	return v
 }

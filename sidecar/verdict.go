@@ -40,7 +40,7 @@ func (e ending) judge(claim archive.Epoch) verdict {
 	case r != nil && e.heir(*r).leaves(*r):
 		return e.leftBehind(*r)
 	case r != nil && r.Clean:
-		return e.clean(*r)
+		return e.clean(*r, claim)
 	case r != nil && r.Superseded && r.LocalEnd != 0:
 		return e.handedOver(*r)
 	case r != nil:
@@ -94,7 +94,7 @@ func overtaken(r archive.Receipt, at wal.LSN) verdict {
 	}
 }
 
-func (e ending) clean(r archive.Receipt) verdict {
+func (e ending) clean(r archive.Receipt, claim archive.Epoch) verdict {
 	zero := int64(0)
 	v := verdict{
 		Outcome: outcomeClean, Lost: "nothing", Bytes: &zero, Durable: &r.Durable,
@@ -107,8 +107,19 @@ func (e ending) clean(r archive.Receipt) verdict {
 		v.Lost = fmt.Sprintf("what lies between %s and %s: the receipt contradicts itself", r.Durable, r.CheckpointEnd)
 		return v
 	}
-	if f := e.heir(r).fork; f != nil && f.Switch < r.CheckpointEnd {
-		v.Lost = fmt.Sprintf("nothing; epoch %d went on from %s, before the end, because it was asked to restore %q", f.Epoch, f.Switch, f.Target)
+	h := e.heir(r)
+	if h.disk != nil {
+		return v // what came after the stop is that epoch's to say
+	}
+	v.Lost = "nothing up to this stop"
+	f := h.fork
+	switch {
+	case r.StartedAgain != nil:
+		return startedAgain(v, *r.StartedAgain)
+	case f != nil && f.Switch < r.CheckpointEnd:
+		v.Lost += fmt.Sprintf("; epoch %d went on from %s, before the end, because it was asked to restore %q", f.Epoch, f.Switch, f.Target)
+	case e.Successor == nil && e.diskStays(claim):
+		v.Lost += "; whether the same disk was started again while the archive was away, it cannot know"
 	}
 	return v
 }

@@ -153,3 +153,41 @@ func TestVerdictKnowsWhoWentOn(t *testing.T) {
 		})
 	}
 }
+
+// A clean receipt speaks of its stop. Whether the same disk was started again is noted where it could be, and said to be
+// unknown where it could not; what is known to be gone, or to have gone on, is not put in doubt.
+func TestVerdictOnADiskThatIsStartedAgain(t *testing.T) {
+	const doubt = "nothing up to this stop; whether the same disk was started again while the archive was away, it cannot know"
+	made := archive.Epoch{Number: 3, Writer: archive.Identity{Pod: "orders-0"}} // by a restore
+	kept := archive.Epoch{Number: 3, Writer: made.Writer, Timeline: 1, Since: 2 * mib}
+	machine := archive.Epoch{Number: 3, Writer: archive.Identity{Host: "db"}}
+	again := &archive.StartedAgain{At: time.Now(), Writer: archive.Identity{Instance: "next"}}
+	cases := map[string]struct {
+		claim archive.Epoch
+		next  *archive.Epoch
+		again *archive.StartedAgain
+		want  outcome
+		lost  string
+	}{
+		"a pod's own disk":             {made, nil, nil, outcomeClean, "nothing up to this stop"},
+		"a disk that outlives pods":    {kept, nil, nil, outcomeClean, doubt},
+		"a machine's":                  {machine, nil, nil, outcomeClean, doubt},
+		"restored since":               {kept, &archive.Epoch{Number: 4}, nil, outcomeClean, "nothing up to this stop"},
+		"it went on":                   {kept, &archive.Epoch{Number: 4, Timeline: 1, Since: 7 * mib}, nil, outcomeClean, "nothing"},
+		"started again, and it is not": {kept, nil, again, outcomeVanished, "nothing up to this stop; and what was committed after " + timeText(again.At) + ", when the same disk was started again, if anything: the archive cannot know"},
+		"started again, and went on":   {kept, &archive.Epoch{Number: 4, Timeline: 1, Since: 7 * mib}, again, outcomeClean, "nothing"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			inv := &archive.Inventory{Size: mib, Epochs: []archive.Epoch{{Number: 1, Timeline: 1}, c.claim}, Claims: map[wal.Timeline]archive.TimelineClaim{1: {Timeline: 1, Epoch: 1}}}
+			if c.next != nil {
+				inv.Epochs = append(inv.Epochs, *c.next)
+			}
+			r := archive.Receipt{Epoch: 3, Clean: true, Timeline: 1, Durable: 7 * mib, CheckpointEnd: 7 * mib, LocalEnd: 7 * mib, FinishedAt: time.Now(), StartedAgain: c.again}
+			v := ending{Epoch: 3, Writer: c.claim.Writer, inventory: inv, Receipt: &r, Successor: c.next}.judge(c.claim)
+			if v.Outcome != c.want || v.Lost != c.lost || (v.Bytes == nil) != (c.again != nil && c.want != outcomeClean) {
+				t.Errorf("%+v, want %s, %q", v, c.want, c.lost)
+			}
+		})
+	}
+}

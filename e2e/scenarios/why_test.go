@@ -121,7 +121,7 @@ func TestTimeLineOfAMove(t *testing.T) {
 	})
 	inOrder(t, y, "notice", "checkpoint", "prepared", "evacuation_asked", "cordon", "eviction", "checkpoint", "prepared", "postgres_stopping", "postgres_down",
 		"receipt", "claimed", "restore", "unpacked", "replay_begins", "accepts_writes", "first_write")
-	if y.Verdict.Outcome != "clean" || y.Verdict.Lost != "nothing" {
+	if y.Verdict.Outcome != "clean" || y.Verdict.Lost != "nothing up to this stop" {
 		t.Errorf("the verdict is %+v", y.Verdict)
 	}
 	if u := y.Outage; u == nil || u.Begin != "postgres_stopping" || u.Bound != "" || u.Seconds <= 0 || u.Seconds > 2*world.Long.Seconds() {
@@ -133,7 +133,7 @@ func TestTimeLineOfAMove(t *testing.T) {
 	text, err := w.Stage.Do(whole(w), w.Cloud, w.Root, "why", "--epoch", "1")
 	must(t, err)
 	t.Logf("outrider why:\n%s", text)
-	says(t, text, "lost: nothing\n", "outage: ", "first write", "journal of epoch 1:")
+	says(t, text, "lost: nothing up to this stop\n", "outage: ", "first write", "journal of epoch 1:")
 
 	second.Kill()
 	again := begin()

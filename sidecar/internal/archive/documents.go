@@ -90,6 +90,15 @@ type Receipt struct {
 	PreparedAt    *time.Time   `json:"prepared_at,omitempty"`
 	FinishedAt    time.Time    `json:"finished_at"`
 	Writer        Identity     `json:"writer"`
+	// StartedAgain says that a server was let start on the same disk after this stop. The stop was as it says; of what came
+	// after it only the next receipt or epoch tells.
+	StartedAgain *StartedAgain `json:"started_again,omitempty"`
+}
+
+// StartedAgain is who let a server start on the disk of an epoch that had ended, and when.
+type StartedAgain struct {
+	At     time.Time `json:"at"`
+	Writer Identity  `json:"writer"`
 }
 
 // Heartbeat is outrider/heartbeats/<n>.json. It lets a restore wait politely for a predecessor that lives, or is coming
