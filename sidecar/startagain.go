@@ -21,7 +21,7 @@ func (a *app) letStart(ctx context.Context, r root, dir string) error {
 	if err != nil || was == nil || !was.Clean || was.Running {
 		return err
 	}
-	writer, err := identify(func(name string) string { s, _ := a.env(name); return s }, dir, version())
+	writer, err := a.identity(dir)
 	if err != nil {
 		return err
 	}
