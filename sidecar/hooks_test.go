@@ -10,8 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"outrider.dev/sidecar/internal/archive"
 	"outrider.dev/sidecar/internal/archive/archivetest"
 	"outrider.dev/sidecar/internal/drain"
+	"outrider.dev/sidecar/internal/epoch"
 	"outrider.dev/sidecar/internal/wal"
 	"outrider.dev/sidecar/policy"
 )
@@ -117,13 +119,21 @@ func TestHooksAtOnce(t *testing.T) {
 	})
 }
 
+// aVoyage has what a hook touches.
+func aVoyage(g *guard) *voyage {
+	return &voyage{
+		guard: g, done: make(chan struct{}),
+		keeper: epoch.NewKeeper(archive.New(archivetest.Memory()), archive.Epoch{Number: 1}, func() wal.Position { return wal.Position{} }, g.log),
+	}
+}
+
 // A hook that a stop followed was none too many, and the next one is believed. The first of a stop's hooks and a notice
 // are always in the journal.
 func TestHooksWithStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, log := hooked(t, &calm{})
 		for stop := range 20 {
-			v := &voyage{guard: g, done: make(chan struct{})}
+			v := aVoyage(g)
 			g.setVoyage(v)
 			before := entries(log)
 			if g.onPreStop(t.Context()); !g.awaitsStop() || entries(log) != before+1 {
@@ -135,7 +145,7 @@ func TestHooksWithStops(t *testing.T) {
 				t.Fatalf("stop %d is awaited for ever", stop)
 			}
 		}
-		g.setVoyage(&voyage{guard: g, done: make(chan struct{})})
+		g.setVoyage(aVoyage(g))
 		g.onPreStop(t.Context())
 		time.Sleep(3 * time.Minute)
 		if g.onPreStop(t.Context()); g.awaitsStop() {

@@ -82,7 +82,7 @@ func (a *app) waitForEnd(ctx context.Context, r root, all []archive.Epoch, write
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err == nil && receipt.Clean && !receipt.Running && receipt.Durable >= h.Durable {
+		if err == nil && receipt.Clean && !receipt.Running && receipt.StartedAgain == nil && receipt.Durable >= h.Durable {
 			return nil
 		}
 		if !told {
@@ -124,7 +124,7 @@ func (a *app) waitForPredecessor(ctx context.Context, r root, before archive.Epo
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err == nil && !receipt.Running && receipt.Durable >= h.Durable || age > 2*time.Duration(h.Interval*float64(time.Second)) {
+	if err == nil && !receipt.Running && receipt.StartedAgain == nil && receipt.Durable >= h.Durable || age > 2*time.Duration(h.Interval*float64(time.Second)) {
 		return nil
 	}
 	wait := epoch.CheckInterval + time.Second
