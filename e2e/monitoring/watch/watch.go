@@ -244,7 +244,9 @@ func (p *Prometheus) Now(expr string) []Series {
 func (p *Prometheus) Ever(expr string) []Series {
 	p.t.Helper()
 	unix := func(at time.Time) string { return fmt.Sprint(at.Unix()) }
-	return p.ask("/api/v1/query_range", url.Values{"query": {expr}, "start": {unix(p.begun)}, "end": {unix(time.Now())}, "step": {"1"}})
+	// Whole seconds: up to the next one, or what has just happened would be missing.
+	end := time.Now().Add(time.Second)
+	return p.ask("/api/v1/query_range", url.Values{"query": {expr}, "start": {unix(p.begun)}, "end": {unix(end)}, "step": {"1"}})
 }
 
 // Patience is how long anything is waited for.
