@@ -58,6 +58,10 @@ func (a *app) identity(dir string) (archive.Identity, error) {
 	return identify(func(name string) string { v, _ := a.env(name); return v }, dir, version())
 }
 
+// hesitation is how long a writer that lives, as far as anybody knows, is given to say that it is coming to its end: the
+// kubelet of the next pod may be quicker than the one that has to stop the pod before.
+const hesitation = 3 * time.Second
+
 // waitForEnd waits for the last writer, if it is another one and is coming to an orderly end: to take the archive from it now
 // would lose what it still has to ship. A ReplicaSet makes the next pod while the one before is stopping, and on one node even
 // two servers on one disk would meet. One that has been killed meanwhile is not heard of any more, and not waited for.
@@ -66,26 +70,14 @@ func (a *app) waitForEnd(ctx context.Context, r root, all []archive.Epoch, write
 	if last == nil {
 		return nil
 	}
-	for told := false; ; told = true {
-		h, seen, err := r.Heartbeat(ctx, last.Number)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
+	told := false
+	for began := time.Now(); ; {
+		left, leaving, err := endOf(ctx, r, last.Number, hesitation-time.Since(began))
+		if err != nil || left <= 0 {
 			return err
 		}
-		left := time.Duration(h.Leaving*float64(time.Second)) - seen.SeenAt.Sub(seen.LastModified)
-		if left <= 0 {
-			return nil
-		}
-		receipt, err := r.Receipt(ctx, last.Number)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err == nil && receipt.Clean && !receipt.Running && receipt.StartedAgain == nil && receipt.Durable >= h.Durable {
-			return nil
-		}
-		if !told {
+		if leaving && !told {
+			told = true
 			a.reports.Add(evacuation.Report{Kind: evacuation.RestoreWaiting, WaitsFor: evacuation.WaitsForPredecessor, Detail: fmt.Sprintf("epoch %d, %s, to end", last.Number, epoch.Describe(last.Writer))})
 			a.log.Info("the last writer is coming to an orderly end: waiting for it", "epoch", last.Number, "writer", epoch.Describe(last.Writer))
 		}
@@ -95,6 +87,33 @@ func (a *app) waitForEnd(ctx context.Context, r root, all []archive.Epoch, write
 		case <-time.After(min(left, time.Second)):
 		}
 	}
+}
+
+// endOf tells for how long the end of an epoch may be waited for, 0 if it is there or nobody lives to bring it about, and
+// whether its writer has said that it comes. One that has not, and that may live, is waited for as long as patience says.
+func endOf(ctx context.Context, r root, number uint64, patience time.Duration) (left time.Duration, leaving bool, err error) {
+	h, seen, err := r.Heartbeat(ctx, number)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	receipt, err := r.Receipt(ctx, number)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, false, err
+	}
+	if err == nil && receipt.Clean && !receipt.Running && receipt.StartedAgain == nil && receipt.Durable >= h.Durable {
+		return 0, false, nil
+	}
+	age := seen.SeenAt.Sub(seen.LastModified)
+	if left = time.Duration(h.Leaving*float64(time.Second)) - age; left > 0 {
+		return left, true, nil
+	}
+	if age > 2*time.Duration(h.Interval*float64(time.Second)) {
+		return 0, false, nil
+	}
+	return patience, false, nil
 }
 
 // waitForOthersEnd is waitForEnd for a disk with data on it.
