@@ -172,8 +172,8 @@ func (g *guard) accompanied(ctx context.Context) bool {
 // openSource opens the archive that a restore reads from.
 type openSource func(ctx context.Context) (*archive.Archive, error)
 
-// notPassed is an error if somebody else may have gone on with the database since its restore on this disk began, which only
-// restore --auto looks at before a server starts. Without WAL the server waits, and changes nothing.
+// notPassed is ship.ErrStale if somebody else has gone on with the database since its restore on this disk began, which only
+// restore --auto looks at before a server starts. Any other error says that it could not be told.
 func (g *guard) notPassed(ctx context.Context, src *archive.Archive, m restore.Marker) error {
 	if m.Epoch == 0 {
 		return nil // a copy, or by hand
@@ -193,6 +193,26 @@ func (g *guard) notPassed(ctx context.Context, src *archive.Archive, m restore.M
 	return nil
 }
 
+// sourceOf opens the archive that a restore goes on from, however long that takes. It is ship.ErrStale if the restore was
+// passed by another writer: then no WAL is laid, and the server waits until it gives up.
+func (g *guard) sourceOf(ctx context.Context, m restore.Marker, open openSource) (*archive.Archive, error) {
+	for {
+		src, err := open(ctx)
+		if err == nil {
+			err = g.notPassed(ctx, src, m)
+		}
+		if err == nil || errors.Is(err, ship.ErrStale) {
+			return src, err
+		}
+		g.log.Warn("the archive of the restore cannot be asked yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(refusedInterval):
+		}
+	}
+}
+
 // fillSpool lays the WAL of an unfinished restore for as long as the server replays. What ends it badly has been told
 // to the server too, which then stops instead of being promoted with data missing.
 func (g *guard) fillSpool(ctx context.Context, open openSource) error {
@@ -201,20 +221,8 @@ func (g *guard) fillSpool(ctx context.Context, open openSource) error {
 		return nil
 	}
 	var src *archive.Archive
-	for err == nil && src == nil {
-		var oerr error
-		if src, oerr = open(ctx); oerr == nil {
-			break
-		}
-		g.log.Warn("the archive of the restore cannot be reached yet", "error", oerr)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(refusedInterval):
-		}
-	}
 	if err == nil {
-		err = g.notPassed(ctx, src, m)
+		src, err = g.sourceOf(ctx, m, open)
 	}
 	if err == nil {
 		_, err = restore.Fill(ctx, src, restore.FillOptions{Dir: g.dir.pgdata, Ahead: aheadWAL, Log: g.log})
