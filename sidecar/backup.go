@@ -63,8 +63,7 @@ func (a *app) backup(ctx context.Context, full bool) error {
 	if cluster.SystemIdentifier != server.SystemIdentifier {
 		return fmt.Errorf("%w: the archive holds system identifier %d, the server is %d", archive.ErrConflict, cluster.SystemIdentifier, server.SystemIdentifier)
 	}
-	env := func(name string) string { v, _ := a.env(name); return v }
-	writer, err := identify(env, dir, version())
+	writer, err := a.identity(dir)
 	if err != nil {
 		return err
 	}

@@ -68,8 +68,7 @@ func (r *drillRun) prepare(context.Context) error {
 	if err := r.give(work); err != nil {
 		return err
 	}
-	env := func(name string) string { v, _ := r.env(name); return v }
-	r.result.By, err = identify(env, work, version())
+	r.result.By, err = r.identity(work)
 	return err
 }
 

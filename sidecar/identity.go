@@ -12,6 +12,11 @@ import (
 	"outrider.dev/sidecar/internal/archive"
 )
 
+// identity is who would write to this data directory.
+func (a *app) identity(dir string) (archive.Identity, error) {
+	return identify(func(name string) string { v, _ := a.env(name); return v }, dir, version())
+}
+
 // identify says who this writer is. In a pod its uid is the instance; elsewhere it is made from the machine, its boot
 // and the data directory, so that a restarted sidecar continues its epoch and a replaced directory does not.
 func identify(lookup func(string) string, pgdata, version string) (archive.Identity, error) {

@@ -53,11 +53,6 @@ func (a *app) takeEpoch(ctx context.Context, p policy.Policy, r root, dir string
 	return e.Number, a.waitForPredecessor(ctx, r, all[len(all)-1])
 }
 
-// identity is who would write to this data directory.
-func (a *app) identity(dir string) (archive.Identity, error) {
-	return identify(func(name string) string { v, _ := a.env(name); return v }, dir, version())
-}
-
 // hesitation is how long a writer that lives, as far as anybody knows, is given to say that it is coming to its end: the
 // kubelet of the next pod may be quicker than the one that has to stop the pod before.
 const hesitation = 3 * time.Second
@@ -92,29 +87,55 @@ func (a *app) waitForEnd(ctx context.Context, r root, all []archive.Epoch, write
 // endOf tells for how long the end of an epoch may be waited for, 0 if it is there or nobody lives to bring it about, and
 // whether its writer has said that it comes. One that has not, and that may live, is waited for as long as patience says.
 func endOf(ctx context.Context, r root, number uint64, patience time.Duration) (left time.Duration, leaving bool, err error) {
-	h, seen, err := r.Heartbeat(ctx, number)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
-	}
-	if err != nil {
+	s, err := signOf(ctx, r, number)
+	switch {
+	case err != nil || s.none() || s.ended() && s.receipt.Clean:
 		return 0, false, err
-	}
-	receipt, err := r.Receipt(ctx, number)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, false, err
-	}
-	if err == nil && receipt.Clean && !receipt.Running && receipt.StartedAgain == nil && receipt.Durable >= h.Durable {
-		return 0, false, nil
-	}
-	age := seen.SeenAt.Sub(seen.LastModified)
-	if left = time.Duration(h.Leaving*float64(time.Second)) - age; left > 0 {
-		return left, true, nil
-	}
-	if age > 2*time.Duration(h.Interval*float64(time.Second)) {
+	case s.leaves() > 0:
+		return s.leaves(), true, nil
+	case s.stale():
 		return 0, false, nil
 	}
 	return patience, false, nil
 }
+
+// sign is the last that was heard of an epoch's writer.
+type sign struct {
+	beat    archive.Heartbeat // with an epoch of 0 if there was none
+	age     time.Duration     // of beat, by the store's clock
+	receipt archive.Receipt   // with an epoch of 0 if there is none
+}
+
+func signOf(ctx context.Context, r root, number uint64) (s sign, err error) {
+	beat, seen, err := r.Heartbeat(ctx, number)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	s.beat, s.age = beat, seen.SeenAt.Sub(seen.LastModified)
+	if s.receipt, err = r.Receipt(ctx, number); errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	return s, err
+}
+
+// none tells that no server was ever heard of.
+func (s sign) none() bool { return s.beat.Epoch == 0 }
+
+// ended tells whether there is a receipt that nothing has come after.
+func (s sign) ended() bool {
+	return s.receipt.Epoch != 0 && !s.receipt.Running && s.receipt.StartedAgain == nil && s.receipt.Durable >= s.beat.Durable
+}
+
+// stale tells that the next sign of life is long overdue.
+func (s sign) stale() bool { return s.age > 2*seconds(s.beat.Interval) }
+
+// leaves is for how long an end that was announced may still be waited for.
+func (s sign) leaves() time.Duration { return seconds(s.beat.Leaving) - s.age }
+
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 // waitForOthersEnd is waitForEnd for a disk with data on it.
 func (a *app) waitForOthersEnd(ctx context.Context, r root, dir string) error {
@@ -131,25 +152,14 @@ func (a *app) waitForOthersEnd(ctx context.Context, r root, dir string) error {
 
 // waitForPredecessor gives a writer that may still live the time to see that it was superseded. No safety rests on it.
 func (a *app) waitForPredecessor(ctx context.Context, r root, before archive.Epoch) error {
-	h, seen, err := r.Heartbeat(ctx, before.Number)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	s, err := signOf(ctx, r, before.Number)
+	if err != nil || s.none() || s.ended() || s.stale() {
 		return err
-	}
-	age := seen.SeenAt.Sub(seen.LastModified)
-	receipt, err := r.Receipt(ctx, before.Number)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err == nil && !receipt.Running && receipt.StartedAgain == nil && receipt.Durable >= h.Durable || age > 2*time.Duration(h.Interval*float64(time.Second)) {
-		return nil
 	}
 	wait := epoch.CheckInterval + time.Second
 	a.reports.Add(evacuation.Report{Kind: evacuation.RestoreWaiting, WaitsFor: evacuation.WaitsForPredecessor, Detail: fmt.Sprintf("epoch %d, %s", before.Number, epoch.Describe(before.Writer))})
 	a.log.Info("the last writer may still live: waiting until it has noticed that it was superseded", "epoch", before.Number,
-		"writer", epoch.Describe(before.Writer), "heartbeat_age_seconds", age.Seconds(), "wait_seconds", wait.Seconds())
+		"writer", epoch.Describe(before.Writer), "heartbeat_age_seconds", s.age.Seconds(), "wait_seconds", wait.Seconds())
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

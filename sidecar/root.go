@@ -18,6 +18,7 @@ type root struct {
 	*archive.Archive
 	bucket   *oss.Bucket
 	location string
+	number   int    // of its generation; 0 if it was named
 	hidden   string // where the next generation would be, if nobody here may look there
 }
 
@@ -50,10 +51,7 @@ func generation(location string, n int) string {
 // foresee looks whether a restore will be able to tell that there is no generation after r: with a role that sees this
 // one alone it would wait, at the worst of times.
 func (a *app) foresee(ctx context.Context, p policy.Policy, r root) (root, error) {
-	next := generation(p.Archive, 2)
-	if _, n := cutGeneration(r.location); r.location != p.Archive {
-		next = generation(p.Archive, n+1)
-	}
+	next := generation(p.Archive, r.number+1)
 	_, arch, err := a.openRoot(ctx, p, next)
 	if err != nil {
 		return r, err
@@ -91,7 +89,7 @@ func (a *app) openGeneration(ctx context.Context, p policy.Policy, sysid uint64)
 		if err != nil {
 			return root{}, err
 		}
-		r := root{Archive: arch, bucket: b, location: location}
+		r := root{Archive: arch, bucket: b, location: location, number: n}
 		c, err := arch.Cluster(ctx)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

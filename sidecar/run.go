@@ -70,9 +70,8 @@ func (a *app) run(ctx context.Context) error {
 		return usagef("outrider run needs the data directory of the server: set PGDATA or --pgdata")
 	}
 	leanMemory(a.env, p.Memory.Limit)
-	env := func(name string) string { v, _ := a.env(name); return v }
 	// Asked for each time a server is met: the directory may not be there yet, and may be another one later.
-	c.identify = func() (archive.Identity, error) { return identify(env, c.pgdata, version()) }
+	c.identify = func() (archive.Identity, error) { return a.identity(c.pgdata) }
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.reg = reg
